@@ -1,0 +1,1 @@
+"""One fair line in front of an LLM quota, for a whole fleet of processes."""

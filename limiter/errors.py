@@ -1,0 +1,82 @@
+"""Every error that the limiter raises, as one small tree. The type says who must act.
+
+    LimiterError
+    ├── ConfigError            the caller: a quota, a URL or an argument is wrong
+    ├── LimitExceeded          the one who waits: capacity is not there
+    │   ├── NeverFits          … and never will be: the cost is above the limit itself
+    │   └── WaitTimeout        … and was not within the caller's patience
+    ├── ReservationError       the caller: a reservation was used against its life cycle
+    └── StoreError             the operator: Redis is away or refuses
+        ├── StoreTimeout       … did not answer in time
+        └── ScriptError        us: a script failed; please report it
+
+Errors pickle, carry their numbers as attributes, and end with what to do next.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class LimiterError(Exception):
+    """Be the root of all errors of this package."""
+
+    def __init__(self, message: str, **numbers: Any) -> None:
+        """Keep `numbers` as attributes, so that code need not parse the message."""
+        super().__init__(message)
+        self.numbers = numbers
+
+    def __getattr__(self, name: str) -> Any:
+        numbers = self.__dict__.get("numbers", {})
+        if name in numbers:
+            return numbers[name]
+        raise AttributeError(name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args[0], self.numbers)
+
+
+def _rebuild(kind: type[LimiterError], message: str, numbers: dict[str, Any]) -> LimiterError:
+    return kind(message, **numbers)
+
+
+class ConfigError(LimiterError, ValueError):
+    """Say that a quota, a URL, a file or an argument is wrong, and how to mend it."""
+
+
+class LimitExceeded(LimiterError):  # noqa: N818 - reads as the event that it is
+    """Say that the capacity for a call is not there.
+
+    Attributes:
+        quota: the quota's name.
+        wait_s: seconds until the call would be granted by what is known now; None if unknown.
+    """
+
+
+class NeverFits(LimitExceeded):
+    """Say that a cost is above what a limit can ever grant; waiting would not help.
+
+    Attributes:
+        quota, limit: the names.
+        cost, capacity: both numbers, in the limit's unit.
+    """
+
+
+class WaitTimeout(LimitExceeded, TimeoutError):
+    """Say that a ticket was not granted before its deadline; nothing of it is left behind."""
+
+
+class ReservationError(LimiterError):
+    """Say that a reservation was used against its life cycle, or that its lease has ended."""
+
+
+class StoreError(LimiterError):
+    """Say that the store (Redis) is away, refuses, or answers with something else."""
+
+
+class StoreTimeout(StoreError, TimeoutError):
+    """Say that the store did not answer in time; the operation may or may not have happened."""
+
+
+class ScriptError(StoreError):
+    """Say that a script failed inside the store; a defect of this package or foreign data."""
