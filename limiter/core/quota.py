@@ -1,0 +1,241 @@
+"""Limits and quotas as the caller writes them, and the integers that the scripts calculate with.
+
+Pure values: nothing here reads a clock or a file. A `Limit` proves, when it is made, that no
+product in a script can leave the range in which a double is an exact integer (2^53).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Literal
+
+from limiter.errors import ConfigError
+
+Burst = Literal["full", "smooth"] | float
+Cost = Mapping[str, int]
+
+MINUTE_S = 60.0
+DAY_S = 86_400.0
+_US = 1_000_000
+
+# A level is kept in units of 1/den, so that one microsecond refills a whole number of them. The
+# largest level, debt or cost stays below 2^50: eight of them still add up exactly in a double.
+SCALED_MAX = 2**50
+
+_PERIOD_WORDS = {1.0: "second", 60.0: "minute", 3600.0: "hour", 86_400.0: "day"}
+_DIMENSION = re.compile(r"[a-z][a-z0-9_]{0,47}")
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Say how much of one dimension may be used per period, and how much of it at once.
+
+    Attributes:
+        dimension: `requests`, `tokens`, `input_tokens`, `output_tokens`, `images`,
+            `concurrency`, or a name of your own (lower case, digits, underscores).
+        amount: units per period, or units at a time when `per` is None.
+        per: the period in seconds. None makes a limit that does not refill: what a call takes
+            comes back when the call ends (`concurrency`).
+        burst: how much may be used at once. `"full"`: the whole amount, as a provider with a
+            continuously refilled bucket allows. `"smooth"`: nothing; calls leave paced at the
+            rate, as a provider with windows needs. A number: so many seconds of the rate.
+
+    Raises:
+        ConfigError: a value is out of range; the message says which and what to write.
+    """
+
+    dimension: str
+    amount: int
+    per: float | None = MINUTE_S
+    burst: Burst = "full"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.dimension, str) or not _DIMENSION.fullmatch(self.dimension):
+            raise ConfigError(
+                f"A dimension is 1 to 48 lower-case letters, digits and underscores, "
+                f"got {self.dimension!r:.80}."
+            )
+        _whole(self.amount, f"The amount of {self.dimension!r}", low=1, high=SCALED_MAX)
+        if self.per is not None:
+            _positive(self.per, f"The period of {self.dimension!r} (seconds)", high=400 * DAY_S)
+        self._check_burst()
+        if self.capacity > SCALED_MAX:
+            raise ConfigError(f"A burst of {self.capacity} {self.dimension} is above 2^50.")
+        if self.per is not None and not self.rate:
+            raise ConfigError(
+                f"The burst of {self.dimension!r} is too long for so slow a rate: shorten burst."
+            )
+
+    def _check_burst(self) -> None:
+        if isinstance(self.burst, str):
+            if self.burst not in ("full", "smooth"):
+                raise ConfigError(
+                    f"burst is 'full', 'smooth' or a number of seconds, got {self.burst!r:.40}."
+                )
+        else:
+            _positive(self.burst, "burst (seconds)", high=400 * DAY_S)
+        if self.per is None and self.burst != "full":
+            raise ConfigError(
+                f"{self.dimension!r} has no period, so it has no burst: leave burst out."
+            )
+
+    @property
+    def label(self) -> str:
+        """Name the limit within its quota: `tokens/minute`, `requests/day`, `concurrency`."""
+        if self.per is None:
+            return self.dimension
+        word = _PERIOD_WORDS.get(self.per)
+        return f"{self.dimension}/{word or f'{self.per:g}s'}"
+
+    @property
+    def capacity(self) -> int:
+        """Say how many units a full bucket holds."""
+        if self.burst == "full" or self.per is None:
+            return self.amount
+        if self.burst == "smooth":
+            return 0
+        assert not isinstance(self.burst, str)
+        return int(self.amount * Fraction(self.burst) / Fraction(self.per))
+
+    @property
+    def ceiling(self) -> int:
+        """Say the largest cost that can ever be granted.
+
+        A provider refuses a call that is larger than its whole limit. A smaller burst does not
+        make a call impossible: it is granted from a full bucket, which then is in debt.
+        """
+        return max(self.amount, self.capacity)
+
+    @property
+    def rate(self) -> Fraction:
+        """Say how many units are refilled per microsecond, never more than amount/per.
+
+        The denominator is bounded so that `ceiling * denominator` stays exact. For the usual
+        numbers nothing is rounded; where it must be, it is to the next such fraction below.
+        """
+        if self.per is None:
+            return Fraction(0)
+        return _below(Fraction(self.amount) / (Fraction(self.per) * _US), SCALED_MAX // self.ceiling)
+
+
+def _below(exact: Fraction, largest: int) -> Fraction:
+    """Return the largest fraction not above `exact` with a denominator of at most `largest`.
+
+    The two last convergents of the continued fraction enclose `exact`; one of them is it.
+    """
+    if exact.denominator <= largest:
+        return exact
+    p0, q0, p1, q1 = 0, 1, 1, 0
+    n, d = exact.numerator, exact.denominator
+    while (q2 := q0 + (n // d) * q1) <= largest:
+        p0, q0, p1, q1, n, d = p1, q1, p0 + (n // d) * p1, q2, d, n % d
+    k = (largest - q0) // q1
+    return max(f for f in (Fraction(p0 + k * p1, q0 + k * q1), Fraction(p1, q1)) if f <= exact)
+
+
+def _whole(value: object, what: str, *, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ConfigError(f"{what} must be a whole number from {low} to {high}, got {value!r:.40}.")
+    return value
+
+
+def _positive(value: object, what: str, *, high: float) -> float:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or not 0 < value <= high:  # type: ignore[arg-type,operator]
+        raise ConfigError(f"{what} must be a number above 0, at most {high:g}, got {value!r:.40}.")
+    return float(value)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Quota:
+    """Name what a provider grants, with all its limits; a call takes from each of them or none.
+
+    Args:
+        name: 1 to 200 characters, without braces or control characters (it becomes a part of
+            Redis keys).
+        rpm, rpd: requests per minute and per day.
+        tpm, tpd: tokens per minute and per day.
+        concurrency: calls under way at a time, over all processes.
+        limits: any other `Limit`.
+        burst: for the limits above that are given by number; see `Limit.burst`.
+        models: patterns (`gpt-4o-mini*`) of the models that share this quota.
+
+    Raises:
+        ConfigError: a name or number is wrong, there is no limit, or two limits are the same.
+    """
+
+    name: str
+    limits: tuple[Limit, ...]
+    models: tuple[str, ...] = field(default=())
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        rpm: int | None = None,
+        rpd: int | None = None,
+        tpm: int | None = None,
+        tpd: int | None = None,
+        concurrency: int | None = None,
+        limits: Sequence[Limit] = (),
+        burst: Burst = "full",
+        models: Sequence[str] = (),
+    ) -> None:
+        numbered = [
+            Limit(dimension, amount, per, burst)
+            for dimension, amount, per in (
+                ("requests", rpm, MINUTE_S),
+                ("tokens", tpm, MINUTE_S),
+                ("requests", rpd, DAY_S),
+                ("tokens", tpd, DAY_S),
+            )
+            if amount is not None
+        ]
+        if concurrency is not None:
+            numbered.append(Limit("concurrency", concurrency, None))
+        object.__setattr__(self, "name", _quota_name(name))
+        object.__setattr__(self, "limits", _distinct(name, (*numbered, *limits)))
+        object.__setattr__(self, "models", _patterns(models))
+
+
+def _quota_name(name: object) -> str:
+    if not isinstance(name, str) or not 1 <= len(name) <= 200 or not name.isprintable():
+        raise ConfigError(
+            f"A quota's name is a text of 1 to 200 printable characters, got {name!r:.60}."
+        )
+    if "{" in name or "}" in name:
+        raise ConfigError(
+            f"A quota's name must hold no braces (they mark the hash tag of its Redis keys), "
+            f"got {name!r:.60}."
+        )
+    return name
+
+
+def _distinct(name: str, limits: tuple[Limit, ...]) -> tuple[Limit, ...]:
+    if not limits:
+        raise ConfigError(f"The quota {name!r} has no limit: give rpm=, tpm=, … or limits=[…].")
+    labels = [limit.label for limit in limits]
+    twice = {label for label in labels if labels.count(label) > 1}
+    if twice:
+        raise ConfigError(f"The quota {name!r} has the limit {min(twice)!r} twice: keep one.")
+    return limits
+
+
+def _patterns(models: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(models, str) or not all(isinstance(model, str) and model for model in models):
+        raise ConfigError("models= is a list of names or patterns, as ['gpt-4o-mini*'].")
+    return tuple(models)
+
+
+def check_cost(cost: Mapping[str, object]) -> dict[str, int]:
+    """Return `cost` with whole numbers, or say which amount is wrong.
+
+    Raises:
+        ConfigError: an amount is negative, no whole number, or above 2^50.
+    """
+    return {name: _whole(amount, f"The cost in {name!r}", low=0, high=SCALED_MAX)
+            for name, amount in cost.items()}

@@ -1,0 +1,42 @@
+"""Compose the Lua scripts from `lua/`, the single source of what happens inside Redis.
+
+A line `--@include lib/x` is replaced by that file. The composed text is what Redis runs, so its
+SHA-1 names one exact behaviour: two releases in one fleet never run each other's code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+_INCLUDE = re.compile(r"^--@include (\S+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """Hold a composed script and the SHA-1 by which EVALSHA calls it."""
+
+    name: str
+    source: str
+    sha: str
+
+
+def _directory() -> Path:
+    here = Path(__file__).parent
+    installed = here / "lua"
+    return installed if installed.is_dir() else here.parent / "lua"
+
+
+@cache
+def load(name: str) -> Script:
+    """Read and compose one script by its name, as `run` for `lua/run.lua`."""
+    folder = _directory()
+
+    def text(part: str) -> str:
+        return (folder / f"{part}.lua").read_text(encoding="utf-8")
+
+    source = _INCLUDE.sub(lambda match: text(match[1]).rstrip(), text(name))
+    return Script(name, source, hashlib.sha1(source.encode()).hexdigest())  # noqa: S324 - EVALSHA
