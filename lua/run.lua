@@ -38,6 +38,7 @@
 --@include lib/owners
 --@include lib/holds
 --@include lib/line
+--@include lib/mail
 --@include lib/pump
 --@include lib/entries
 

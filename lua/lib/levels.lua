@@ -2,6 +2,8 @@
 
 local CHARGE_MAX = 2 ^ 50 -- no more than this is charged at once, in 1/den units
 
+local NOT_BEFORE_EVENT = -1
+
 local function refill()
   local elapsed = now - s.at
   for _, limit in ipairs(s.limits) do
@@ -23,6 +25,20 @@ local function fits(cost)
     if c > 0 and limit[LEVEL] < math.min(c, limit[CAP]) * limit[DEN] then return false end
   end
   return true
+end
+
+-- When the cost will fit if nothing happens but time.
+local function fit_at(cost)
+  local longest = 0
+  for _, limit in ipairs(s.limits) do
+    local c = cost[limit[DIM]] or 0
+    local short = math.min(c, limit[CAP]) * limit[DEN] - limit[LEVEL]
+    if c > 0 and short > 0 then
+      if limit[NUM] == 0 then return NOT_BEFORE_EVENT end
+      longest = math.max(longest, ceil_div(short, limit[NUM]))
+    end
+  end
+  return now + longest
 end
 
 local function never_fits(cost)

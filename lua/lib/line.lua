@@ -10,8 +10,8 @@ local function add_queued(cost, sign)
   for i, amount in ipairs(cost) do s.queued[i] = (s.queued[i] or 0) + sign * amount end
 end
 
--- How long a ticket at the end of the line waits at most, by what is known now. A float estimate:
--- refunds shorten it, debts lengthen it; slots are not foreseen.
+-- How long a ticket at the end of the line waits at most, by what is known now. Refunds
+-- shorten it, debts lengthen it; slots are not foreseen.
 local function wait_for(cost)
   local longest = 0
   for _, limit in ipairs(s.limits) do
@@ -19,7 +19,7 @@ local function wait_for(cost)
     if limit[NUM] > 0 and c > 0 then
       local ahead = (s.queued[limit[DIM]] or 0) * limit[DEN]
       local short = ahead + math.min(c, limit[CAP]) * limit[DEN] - limit[LEVEL]
-      longest = math.max(longest, math.ceil(short / limit[NUM]))
+      longest = math.max(longest, ceil_div(short, limit[NUM]))
     end
   end
   return math.min(longest, PRINT_MAX)

@@ -1,0 +1,55 @@
+"""Drive the Lua by hand: a batch in, its reply and its wake-ups out, the time given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import redis
+
+from limiter import scripts
+from limiter.core import definition, layout
+from limiter.core.layout import Entry, Message, Reply
+from limiter.core.quota import Quota
+
+
+class Lua:
+    """Run the scripts on a real server for one quota, with the model's interface."""
+
+    def __init__(self, url: str, quota: Quota, now: int) -> None:
+        self.client = redis.Redis.from_url(url)
+        self.keys = layout.keys(quota.name)
+        self.definition = self.declare(quota, now, "", ())
+        self.names: set[str] = set()
+
+    def close(self) -> None:
+        self.client.close()
+
+    def eval(self, name: str, keys: Sequence[str], *args: str | int | bytes) -> object:
+        return self.client.eval(scripts.load(name).source, len(keys), *keys, *args)
+
+    def declare(
+        self, quota: Quota, now: int, seen: str, dims: Sequence[str]
+    ) -> definition.Definition:
+        text = definition.write(quota, dims)
+        _, version = self.eval("declare", self.keys.all()[:2], now, seen, text, "code")
+        return definition.read(quota.name, version.decode(), text)
+
+    def redefine(self, quota: Quota, now: int) -> definition.Definition:
+        before = self.definition
+        self.definition = self.declare(quota, now, before.version, before.dims)
+        return self.definition
+
+    def run(
+        self, now: int, owner: str, number: int, lease_us: int, version: str, entries: Sequence[Entry]
+    ) -> tuple[Reply, dict[str, Message]]:
+        # RPUSH in the place of PUBLISH keeps the messages where the test can read them.
+        self.names.add(owner)
+        text = self.eval("run", self.keys.all(), now, owner, number, lease_us, version,
+                         self.keys.wake, "RPUSH", layout.pack_entries(entries))  # fmt: skip
+        messages = {}
+        for name in self.names:
+            for message in self.client.lrange(self.keys.wake + name, 0, -1):
+                assert name not in messages
+                messages[name] = layout.parse_message(message)
+            self.client.delete(self.keys.wake + name)
+        return layout.parse_reply(text, len(entries)), messages
