@@ -1,0 +1,267 @@
+"""One process's end of one quota's line: what to send next, and what an answer means.
+
+Pure: the shells call it under their own mutual exclusion and give it the time. Calls that are ready
+together leave in one batch; one batch is under way at a time; a batch whose answer was lost is sent
+again under a new number, marked so that nothing happens twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from limiter.core import layout
+from limiter.core.definition import Definition
+from limiter.core.layout import Entry, Grant, Message, Op, Outcome, Reply, Result, Status
+from limiter.errors import StoreError
+
+POLL_US = 250_000  # how late a lost wake-up is found out
+BATCH = 256  # entries in a batch: a run of some milliseconds, so that nobody waits long behind it
+CONFIRM = 256  # tickets asked about at once after a lost wake-up
+POSTED_MAX = 100_000
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """Hold one operation from when it is submitted until it has come to its end."""
+
+    op: Op
+    n: int
+    amounts: Mapping[str, int] = field(default_factory=dict)
+    may_wait: bool = False
+    asked_before: bool = False
+    give_up_us: int | None = None  # when to fail if the store stays away; None: never
+    status: int = 0
+    wait_us: int = 0
+    levels: tuple[int, ...] = ()
+    error: StoreError | None = None
+    waiter: Any = None  # the shell's: an event, a future
+    done: bool = False
+
+    def entry(self, definition: Definition) -> Entry:
+        """Write the request under the definition that the batch will name."""
+        if self.op == Op.ACQUIRE:
+            flags = layout.MAY_WAIT * self.may_wait + layout.ASKED_BEFORE * self.asked_before
+            return layout.acquire(self.n, definition.cost(self.amounts), flags=flags)
+        if self.op == Op.SETTLE:
+            return layout.settle(self.n, definition.actual(self.amounts))
+        return (self.op.value, self.n)
+
+
+@dataclass(slots=True)
+class Batch:
+    """Hold what is sent in one script run."""
+
+    number: int
+    version: str
+    requests: list[Request]
+    entries: list[Entry]
+
+
+class Line:
+    """Hold the calls of one owner on one quota."""
+
+    def __init__(self, definition: Definition, owner: str, lease_us: int, patience_us: int) -> None:
+        self.definition = definition
+        self.owner = owner
+        self.lease_us = lease_us
+        self.patience_us = patience_us
+        self.outbox: list[Request] = []
+        self.flying: Batch | None = None
+        self.tickets: dict[int, Request] = {}
+        self.held: set[int] = set()
+        self.outdated = False  # the definition must be read again before the next batch
+        self._number = 0
+        self._n = 0
+        self._fit_us: int | None = None
+        self._heard_us = 0
+        self._failing_since_us: int | None = None
+
+    # --- what the operations ask for ------------------------------------------------------
+
+    def acquire(self, cost: Mapping[str, int], *, may_wait: bool) -> Request:
+        """Make the request for a reservation, with an id of its own."""
+        self._n += 1
+        return Request(Op.ACQUIRE, self._n, cost, may_wait)
+
+    def submit(self, request: Request, now_us: int) -> None:
+        """Put a request into the next batch; it fails when the store stays away too long."""
+        request.give_up_us = now_us + self.patience_us
+        self.outbox.append(request)
+
+    def post(self, request: Request) -> None:
+        """Put a request into the next batch for which nobody waits; it is kept through outages."""
+        if len(self.outbox) < POSTED_MAX:
+            self.outbox.append(request)
+
+    def abandon(self, request: Request) -> None:
+        """Forget a call whose caller has gone, and give back what it may have got."""
+        if request.done and request.status not in (Status.GRANTED, 0):
+            return
+        request.done = True
+        never_sent = request in self.outbox and not request.asked_before
+        if never_sent:
+            self.outbox.remove(request)
+            return
+        self.tickets.pop(request.n, None)
+        self.held.discard(request.n)
+        self.post(Request(Op.CANCEL, request.n))
+
+    # --- batches --------------------------------------------------------------------------
+
+    def depart(self) -> Batch | None:
+        """Return the next batch, unless one is under way or there is nothing to send."""
+        if self.flying or self.outdated or not self.outbox:
+            return None
+        return self._depart(self.outbox[:BATCH])
+
+    def _depart(self, requests: list[Request]) -> Batch:
+        del self.outbox[: len(requests)]
+        self._number += 1
+        entries = [request.entry(self.definition) for request in requests]
+        self.flying = Batch(self._number, self.definition.version, requests, entries)
+        return self.flying
+
+    def arrive(self, reply: Reply, now_us: int) -> list[Request]:
+        """Take the answer to the batch under way; return the requests that have come to an end."""
+        assert self.flying is not None
+        batch, self.flying = self.flying, None
+        self._heard_us, self._failing_since_us = now_us, None
+        if reply.outcome != Outcome.DONE:
+            self.outdated = reply.outcome != Outcome.FENCED
+            self._again(batch.requests)
+            return []
+        self._set_timer(reply.next_us if reply.mine else -1, now_us)
+        ended: list[Request] = []
+        for request, result in zip(batch.requests, reply.results, strict=True):
+            if request.op == Op.RENEW:
+                ended += self._learn(request.n, result)
+            elif self._apply(request, result):
+                ended.append(request)
+        return ended + self._granted(reply.grants)
+
+    def lost(self, error: StoreError, now_us: int, *, retry: bool) -> list[Request]:
+        """Take note that the store gave no answer; return the requests that fail of it.
+
+        Whether the batch under way ran is unknown. What is still worth it is asked again, marked.
+        """
+        if self.flying:
+            requests, self.flying = self.flying.requests, None
+        else:
+            requests, self.outbox = self.outbox, []
+        if self._failing_since_us is None:
+            self._failing_since_us = now_us
+        failed = [r for r in requests if not retry or now_us >= (r.give_up_us or 2**63)]
+        self._again(r for r in requests if r not in failed)
+        if not retry or now_us - self._failing_since_us > self.patience_us:
+            failed += self.tickets.values()
+        for request in failed:
+            request.error = error
+            if request.op == Op.ACQUIRE:
+                request.asked_before = True
+                self.abandon(request)
+            request.done = True
+        return failed
+
+    def _again(self, requests: Iterable[Request]) -> None:
+        wanted = [request for request in requests if not self._is_moot(request)]
+        for request in wanted:
+            request.asked_before = True
+        self.outbox[:0] = wanted
+
+    def _is_moot(self, request: Request) -> bool:
+        # A call that was given up has its cancel behind it in the outbox.
+        return request.op == Op.ACQUIRE and request.done
+
+    def redefine(self, definition: Definition) -> None:
+        """Go on under another version of the quota."""
+        self.definition = definition
+        self.outdated = False
+
+    # --- what answers mean ----------------------------------------------------------------
+
+    def _apply(self, request: Request, result: Result) -> bool:
+        """Note the result of one request; say whether that is its end."""
+        if request.done:
+            return False
+        request.status, request.wait_us, request.levels = result
+        if request.op != Op.ACQUIRE:
+            self.held.discard(request.n)
+        elif result.status == Status.WAITING:
+            self.tickets[request.n] = request
+            return False
+        elif result.status == Status.GRANTED:
+            self.held.add(request.n)
+        request.done = True
+        return True
+
+    def _learn(self, n: int, result: Result) -> list[Request]:
+        """Take the answer to our own question about a ticket."""
+        ticket = self.tickets.get(n)
+        if ticket is None or result.status == Status.WAITING:
+            return []
+        if result.status == Status.GONE:
+            # The store lost it: it goes to the end of the line, as a new one.
+            self.outbox.append(self.tickets.pop(n))
+            return []
+        # Where one wake-up was lost, others may have been.
+        if not any(request.op == Op.RENEW for request in self.outbox):
+            self._ask([other for other in list(self.tickets)[:CONFIRM] if other != n])
+        return self._granted([Grant(n, result.status, result.levels)])
+
+    def _granted(self, grants: Iterable[Grant]) -> list[Request]:
+        ended = []
+        for n, status, levels in grants:
+            request = self.tickets.pop(n, None)
+            if request is None:
+                continue  # given up; its cancel is under way
+            request.status, request.levels, request.done = status, levels, True
+            if status == Status.GRANTED:
+                self.held.add(n)
+            ended.append(request)
+        return ended
+
+    def hear(self, message: Message, now_us: int) -> list[Request]:
+        """Take a wake-up; return the requests that have come to an end.
+
+        After a long silence (a stopped process, a stalled network) our lease may be over and the
+        grant taken back: then the store is asked first.
+        """
+        if message.next_us >= 0:
+            self._set_timer(message.next_us, now_us)
+        if now_us - self._heard_us > self.lease_us // 2:
+            self._ask([grant.n for grant in message.grants if grant.n in self.tickets])
+            return []
+        return self._granted(message.grants)
+
+    def _ask(self, numbers: Iterable[int]) -> None:
+        self.outbox += [Request(Op.RENEW, n) for n in numbers]
+
+    # --- time -----------------------------------------------------------------------------
+
+    def _set_timer(self, next_us: int, now_us: int) -> None:
+        self._fit_us = now_us + next_us if next_us >= 0 else None
+
+    @property
+    def idle(self) -> bool:
+        """Say whether nothing of ours is in the store."""
+        return not (self.tickets or self.held)
+
+    def due_us(self) -> int | None:
+        """Return when `tick` must be called; None: not before something else happens."""
+        if self.flying or self.idle:
+            return None
+        if not self.tickets:
+            return self._heard_us + self.lease_us // 3
+        poll = self._heard_us + POLL_US
+        return poll if self._fit_us is None else min(self._fit_us, poll)
+
+    def tick(self, now_us: int) -> Batch | None:
+        """Return a batch if it is time for one, though nobody asks for anything."""
+        due = self.due_us()
+        if due is None or now_us < due or self.outdated:
+            return None
+        if self.tickets and now_us >= self._heard_us + POLL_US:
+            self._ask(list(self.tickets)[:1])
+        return self._depart(self.outbox[:BATCH])

@@ -1,0 +1,126 @@
+"""The operations, each written once: generators that yield what to wait for and return a value.
+
+Pure. A generator yields a `Request`; the driver sends it and resumes the generator when it has come
+to its end, throws `Expired` into it at the deadline, or the caller's own cancellation at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from typing import TypeVar
+
+from limiter.core import layout
+from limiter.core.definition import Definition
+from limiter.core.layout import Op, Status
+from limiter.core.line import Line, Request
+from limiter.core.quota import Limit
+from limiter.errors import LimitExceeded, NeverFits, WaitTimeout
+
+T = TypeVar("T")
+Steps = Generator[Request, None, T]
+
+
+class Expired(Exception):  # noqa: N818 - never leaves the drivers
+    """Tell a generator that its deadline has come."""
+
+
+def acquire_gen(
+    line: Line, cost: Mapping[str, int], timeout_s: float | None
+) -> Generator[Request, None, Request]:
+    """Reserve `cost`, waiting in the line for it; one round trip when nobody is ahead.
+
+    However it ends without a reservation, nothing stays behind: a ticket is taken out of the line,
+    and a grant that raced with the end is given back.
+
+    Raises:
+        NeverFits, WaitTimeout, StoreError.
+    """
+    request = line.acquire(cost, may_wait=timeout_s is None or timeout_s > 0)
+    try:
+        yield request
+    except Expired:
+        line.abandon(request)
+        raise timed_out(line.definition, request, timeout_s) from None
+    except BaseException:
+        line.abandon(request)
+        raise
+    if request.error:
+        raise request.error
+    if request.status == Status.GRANTED:
+        return request
+    if request.status == Status.NEVER:
+        raise never_fits(line.definition, request.amounts)
+    raise timed_out(line.definition, request, timeout_s)
+
+
+def finish_gen(
+    line: Line, n: int, actual: Mapping[str, int] | None
+) -> Generator[Request, None, Status]:
+    """Settle a reservation to `actual`, or cancel it (None); one round trip.
+
+    A dimension that `actual` does not name keeps its estimate. When the caller is cancelled while
+    this is under way, it happens all the same.
+    """
+    request = finish(n, actual)
+    yield request
+    if request.error:
+        raise request.error
+    return Status(request.status)
+
+
+def finish(n: int, actual: Mapping[str, int] | None) -> Request:
+    """Make the request that ends a reservation."""
+    return Request(Op.CANCEL, n) if actual is None else Request(Op.SETTLE, n, actual)
+
+
+# --- messages -----------------------------------------------------------------------------------
+
+
+def never_fits(definition: Definition, cost: Mapping[str, int]) -> LimitExceeded:
+    """Say which limit the cost is above, with both numbers."""
+    amounts = definition.cost(cost)
+    for limit in definition.limits:
+        amount = amounts[definition.dims.index(limit.dimension)]
+        if amount > limit.ceiling:
+            return NeverFits(
+                f"The call needs {amount:,} {limit.dimension}, but the limit {limit.label!r} of "
+                f"the quota {definition.name!r} never grants more than {limit.ceiling:,} at once. "
+                "Make the call smaller, or raise the limit if the provider grants more.",
+                quota=definition.name, limit=limit.label, cost=amount, capacity=limit.ceiling,
+            )  # fmt: skip
+    return LimitExceeded(f"The quota {definition.name!r} changed; try again.",
+                         quota=definition.name, wait_s=None)  # fmt: skip
+
+
+def timed_out(
+    definition: Definition, request: Request, timeout_s: float | None
+) -> WaitTimeout:
+    """Say what was needed, what is left, and when it would have been there."""
+    short = [
+        f"needs {amount:,} {limit.dimension}, {left:,} left"
+        for limit, left, amount in _sides(definition, request)
+        if amount > 0 and left < min(amount, limit.capacity or 1)
+    ]
+    wait_s = request.wait_us / 1e6
+    why = "; ".join(short) or "others are ahead in the line"
+    when = f", free in about {wait_s:.3g} s" if wait_s else ""
+    patience = "now" if not timeout_s else f"within {timeout_s:g} s"
+    return WaitTimeout(
+        f"The quota {definition.name!r} could not grant the call {patience}: {why}{when}. "
+        "Wait longer (timeout=), send less, or raise the quota.",
+        quota=definition.name, wait_s=wait_s,
+    )  # fmt: skip
+
+
+def _sides(definition: Definition, request: Request) -> list[tuple[Limit, int, int]]:
+    amounts = definition.cost(request.amounts)
+    levels = request.levels or (0,) * len(definition.limits)
+    return [
+        (limit, left, amounts[definition.dims.index(limit.dimension)])
+        for limit, left in zip(definition.limits, levels, strict=False)
+    ]
+
+
+def levels_by_label(definition: Definition, levels: layout.Sequence[int]) -> dict[str, int]:
+    """Name each level by its limit."""
+    return dict(zip(definition.labels, levels, strict=False))
