@@ -7,7 +7,7 @@ text in it, and nothing here raises. Base64 of images, audio and files is never 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,21 +66,35 @@ def measure(value: object, keys: frozenset[str] = SPOKEN) -> Content:
     objects, as when an earlier answer's message is sent back.
     """
     text_bytes = images = token_ids = 0
+    for item in leaves(value, keys):
+        if isinstance(item, str):
+            text_bytes += utf8_bytes(item)
+        elif isinstance(item, Mapping):
+            images += 1
+        else:
+            token_ids += 1
+    return Content(text_bytes, images, token_ids)
+
+
+def texts(value: object, keys: frozenset[str] = SPOKEN) -> list[str]:
+    """Return the texts under `keys` in `value`, at any depth, in no promised order."""
+    return [item for item in leaves(value, keys) if isinstance(item, str)]
+
+
+def leaves(value: object, keys: frozenset[str]) -> Iterator[str | int | Mapping[Any, object]]:
+    """Yield every text, token id (int) and image part (mapping) in `value`."""
     stack = [value]
     while stack:
         item = stack.pop()
-        if isinstance(item, str):
-            text_bytes += utf8_bytes(item)
-        elif isinstance(item, int) and not isinstance(item, bool):
-            token_ids += 1
+        if isinstance(item, str) or (isinstance(item, int) and not isinstance(item, bool)):
+            yield item
         elif isinstance(item, Mapping):
             if is_image(item):
-                images += 1
+                yield item
             elif not _is_opaque(item):
                 stack.extend(item[key] for key in keys if key in item)
         else:
             stack.extend(children(item))
-    return Content(text_bytes, images, token_ids)
 
 
 def is_image(part: Mapping[Any, object]) -> bool:

@@ -140,11 +140,12 @@ def usage_of(payload: object) -> Usage | None:
         return payload
     if (total := amount(payload)) is not None:
         return Usage(total_tokens=total)
-    for inner in (payload, _field(payload, "response"), _field(payload, "message")):
-        found = _read(_field(inner, "usage"))
-        if found is not None:
+    for name in (None, "response", "message"):
+        inner = payload if name is None else _field(payload, name)
+        if (found := _read(_field(inner, "usage"))) is not None:
             return found
-    return _read(payload)
+    dump = None if isinstance(payload, type) else getattr(payload, "model_dump", None)
+    return _read(payload) or (usage_of(dump()) if callable(dump) else None)
 
 
 def _read(usage: object) -> Usage | None:
@@ -170,11 +171,7 @@ def _first(source: object, *names: str) -> int | None:
 def _field(source: object, name: str) -> object:
     if isinstance(source, Mapping):
         return source.get(name)
-    value = getattr(source, name, None)
-    if value is None and callable(dump := getattr(source, "model_dump", None)):
-        dumped = None if isinstance(source, type) else dump()
-        value = dumped.get(name) if isinstance(dumped, Mapping) else None
-    return value
+    return getattr(source, name, None)
 
 
 def answers(body: Body) -> int:
