@@ -35,7 +35,8 @@ SOCKET, LOG, START_LOCK, USE_LOCK = "server.sock", "server.log", "start.lock", "
 START_S = 10.0
 _ABSENT = (FileNotFoundError, ConnectionRefusedError)
 _REPLY_S = 1.0
-_ORDERLY_END_S = 5.0
+# Without a save it takes milliseconds; joiners wait meanwhile.
+_ORDERLY_END_S = 2.0
 
 
 def dial(path: str) -> socket.socket:
