@@ -1,1 +1,67 @@
-"""One fair line in front of an LLM quota, for a whole fleet of processes."""
+"""One fair line in front of an LLM quota, for a whole fleet of processes.
+
+    from limiter import Limiter, Quota
+
+    limiter = Limiter("redis://localhost:6379/0", quotas=[Quota("gpt-4o", rpm=500, tpm=30_000)])
+    with limiter.reserve("gpt-4o", tokens=1_200) as r:
+        response = client.chat.completions.create(...)
+        r.settle(response)
+
+Every name is imported when it is first used: this package costs nothing that is not needed.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from limiter.api import AsyncLimiter, Limiter, LimitStatus, QuotaStatus
+    from limiter.core.quota import Limit, Quota
+    from limiter.errors import (
+        ConfigError,
+        LimiterError,
+        LimitExceeded,
+        NeverFits,
+        ReservationError,
+        ScriptError,
+        StoreError,
+        StoreRefused,
+        StoreTimeout,
+        WaitTimeout,
+    )
+    from limiter.providers import estimate
+    from limiter.reservation import AsyncReservation, Reservation, UnsettledWarning
+
+_HOMES = {
+    "limiter.api": ["AsyncLimiter", "Limiter", "LimitStatus", "QuotaStatus"],
+    "limiter.core.quota": ["Limit", "Quota"],
+    "limiter.errors": [
+        "ConfigError", "LimiterError", "LimitExceeded", "NeverFits", "ReservationError",
+        "ScriptError", "StoreError", "StoreRefused", "StoreTimeout", "WaitTimeout",
+    ],
+    "limiter.providers": ["estimate"],
+    "limiter.reservation": ["AsyncReservation", "Reservation", "UnsettledWarning"],
+}  # fmt: skip
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__version__ = "0.1.0"
+__all__ = [  # noqa: RUF022 - the order in which a reader meets them
+    "Limiter", "AsyncLimiter", "Quota", "Limit",
+    "Reservation", "AsyncReservation", "QuotaStatus", "LimitStatus", "estimate",
+    "LimiterError", "ConfigError", "LimitExceeded", "NeverFits", "WaitTimeout",
+    "ReservationError", "StoreError", "StoreTimeout", "StoreRefused", "ScriptError",
+    "UnsettledWarning",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'limiter' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(home), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME_OF])

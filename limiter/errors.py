@@ -8,6 +8,7 @@
     ├── ReservationError       the caller: a reservation was used against its life cycle
     └── StoreError             the operator: Redis is away or refuses
         ├── StoreTimeout       … did not answer in time
+        ├── StoreRefused       … will not have us
         └── ScriptError        us: a script failed; please report it
 
 Errors pickle, carry their numbers as attributes, and end with what to do next.
@@ -73,6 +74,14 @@ class ReservationError(LimiterError):
 class StoreError(LimiterError):
     """Say that the store (Redis) is away, refuses, or answers with something else."""
 
+    retry = True  # the same may succeed a little later
+
+
+class StoreRefused(StoreError):
+    """Say that the store will not have us: a wrong password, user or permission."""
+
+    retry = False
+
 
 class StoreTimeout(StoreError, TimeoutError):
     """Say that the store did not answer in time; the operation may or may not have happened."""
@@ -80,3 +89,5 @@ class StoreTimeout(StoreError, TimeoutError):
 
 class ScriptError(StoreError):
     """Say that a script failed inside the store; a defect of this package or foreign data."""
+
+    retry = False

@@ -14,8 +14,10 @@
 
 --@include lib/numbers
 
-local STATE, QUOTA = KEYS[1], KEYS[2]
-local KEEP_QUOTA_MS, KEEP_STATE_MS = 7 * 24 * 3600 * 1000, 180 * 60000
+--@const STATE KEYS[1]
+--@const QUOTA KEYS[2]
+--@const KEEP_QUOTA_MS 604800000
+--@const KEEP_STATE_MS 10800000
 
 local now = tonumber(ARGV[1])
 if now == 0 then

@@ -20,6 +20,8 @@ POLL_US = 250_000  # how late a lost wake-up is found out
 BATCH = 256  # entries in a batch: a run of some milliseconds, so that nobody waits long behind it
 CONFIRM = 256  # tickets asked about at once after a lost wake-up
 POSTED_MAX = 100_000
+BACKOFF_US = 50_000  # after a failure, doubled with each one in a row; the shells add jitter
+BACKOFF_MAX_US = 1_000_000
 
 
 @dataclass(slots=True, eq=False)
@@ -77,6 +79,8 @@ class Line:
         self._fit_us: int | None = None
         self._heard_us = 0
         self._failing_since_us: int | None = None
+        self._failures = 0
+        self._retry_us = 0
 
     # --- what the operations ask for ------------------------------------------------------
 
@@ -114,10 +118,11 @@ class Line:
         """Return the next batch, unless one is under way or there is nothing to send."""
         if self.flying or self.outdated or not self.outbox:
             return None
-        return self._depart(self.outbox[:BATCH])
+        return self._depart()
 
-    def _depart(self, requests: list[Request]) -> Batch:
-        del self.outbox[: len(requests)]
+    def _depart(self) -> Batch:
+        requests = self.outbox[:BATCH]
+        del self.outbox[:BATCH]
         self._number += 1
         entries = [request.entry(self.definition) for request in requests]
         self.flying = Batch(self._number, self.definition.version, requests, entries)
@@ -127,7 +132,7 @@ class Line:
         """Take the answer to the batch under way; return the requests that have come to an end."""
         assert self.flying is not None
         batch, self.flying = self.flying, None
-        self._heard_us, self._failing_since_us = now_us, None
+        self._heard_us, self._failing_since_us, self._failures = now_us, None, 0
         if reply.outcome != Outcome.DONE:
             self.outdated = reply.outcome != Outcome.FENCED
             self._again(batch.requests)
@@ -152,6 +157,8 @@ class Line:
             requests, self.outbox = self.outbox, []
         if self._failing_since_us is None:
             self._failing_since_us = now_us
+        self._retry_us = now_us + min(BACKOFF_MAX_US, BACKOFF_US << min(self._failures, 10))
+        self._failures += 1
         failed = [r for r in requests if not retry or now_us >= (r.give_up_us or 2**63)]
         self._again(r for r in requests if r not in failed)
         if not retry or now_us - self._failing_since_us > self.patience_us:
@@ -238,6 +245,15 @@ class Line:
     def _ask(self, numbers: Iterable[int]) -> None:
         self.outbox += [Request(Op.RENEW, n) for n in numbers]
 
+    @property
+    def failing(self) -> bool:
+        """Say whether the store gave no answer the last time."""
+        return self._failures > 0
+
+    def backoff_us(self, now_us: int) -> int:
+        """Return how long to pause before the next batch; 0 while all is well."""
+        return max(0, self._retry_us - now_us) if self._failures else 0
+
     # --- time -----------------------------------------------------------------------------
 
     def _set_timer(self, next_us: int, now_us: int) -> None:
@@ -249,9 +265,15 @@ class Line:
         return not (self.tickets or self.held)
 
     def due_us(self) -> int | None:
-        """Return when `tick` must be called; None: not before something else happens."""
-        if self.flying or self.idle:
+        """Return when a batch must leave; None: not before something else happens."""
+        if self.flying:
             return None
+        if self.outbox:
+            return self._retry_us if self._failures else self._heard_us
+        if self.idle:
+            return None
+        if self._failures:
+            return self._retry_us
         if not self.tickets:
             return self._heard_us + self.lease_us // 3
         poll = self._heard_us + POLL_US
@@ -264,4 +286,4 @@ class Line:
             return None
         if self.tickets and now_us >= self._heard_us + POLL_US:
             self._ask(list(self.tickets)[:1])
-        return self._depart(self.outbox[:BATCH])
+        return self._depart()

@@ -6,18 +6,19 @@ to its end, throws `Expired` into it at the deadline, or the caller's own cancel
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from typing import TypeVar
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from limiter.core import layout
+from limiter.core import definition
 from limiter.core.definition import Definition
 from limiter.core.layout import Op, Status
 from limiter.core.line import Line, Request
-from limiter.core.quota import Limit
-from limiter.errors import LimitExceeded, NeverFits, WaitTimeout
+from limiter.core.quota import Limit, Quota
+from limiter.errors import ConfigError, LimitExceeded, NeverFits, WaitTimeout
+
 
 T = TypeVar("T")
-Steps = Generator[Request, None, T]
 
 
 class Expired(Exception):  # noqa: N818 - never leaves the drivers
@@ -73,32 +74,92 @@ def finish(n: int, actual: Mapping[str, int] | None) -> Request:
     return Request(Op.CANCEL, n) if actual is None else Request(Op.SETTLE, n, actual)
 
 
+def end(steps: Generator[Request, None, T], interruption: BaseException | None = None) -> T:
+    """Resume an operation whose request has ended, or was interrupted; return its value."""
+    try:
+        if interruption is None:
+            next(steps)
+        else:
+            steps.throw(interruption)
+    except StopIteration as stop:
+        value: T = stop.value
+        return value
+    raise AssertionError("an operation asks once")
+
+
+# --- definitions --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Declare:
+    """Ask the driver to replace the definition that was `seen`; None instead asks to read it."""
+
+    seen: str
+    text: str
+
+
+Found = tuple[str, str, str]
+
+
+def define_gen(
+    name: str, ours: Quota | None, *, follow: bool
+) -> Generator[Declare | None, Any, Definition]:
+    """Agree with the store on a quota's definition; one or two round trips.
+
+    Our own declaration replaces an older one that differs, unless that was made centrally, or we
+    `follow`: then somebody declared after us, and the newest wins.
+
+    Raises:
+        ConfigError: nobody has declared the quota.
+    """
+    while True:
+        found: Found | None = yield None
+        if found is None and ours is None:
+            raise ConfigError(
+                f"The quota {name!r} is not declared: pass quotas=[Quota({name!r}, rpm=…, tpm=…)], "
+                "or write it into limiter.toml."
+            )
+        seen: str = ""
+        dims: tuple[str, ...] = ()
+        if found is not None:
+            known = definition.read(name, found[0], found[1])
+            keep = ours is None or follow or found[2] == "central"
+            if keep or definition.write(ours, known.dims) == found[1]:  # type: ignore[arg-type]
+                return known
+            seen, dims = known.version, known.dims
+        assert ours is not None
+        text = definition.write(ours, dims)
+        replaced, version = yield Declare(seen, text)
+        if replaced:
+            return definition.read(name, version, text)
+
+
 # --- messages -----------------------------------------------------------------------------------
 
 
-def never_fits(definition: Definition, cost: Mapping[str, int]) -> LimitExceeded:
+def never_fits(agreed: Definition, cost: Mapping[str, int]) -> LimitExceeded:
     """Say which limit the cost is above, with both numbers."""
-    amounts = definition.cost(cost)
-    for limit in definition.limits:
-        amount = amounts[definition.dims.index(limit.dimension)]
+    amounts = agreed.cost(cost)
+    for limit in agreed.limits:
+        amount = amounts[agreed.dims.index(limit.dimension)]
         if amount > limit.ceiling:
             return NeverFits(
                 f"The call needs {amount:,} {limit.dimension}, but the limit {limit.label!r} of "
-                f"the quota {definition.name!r} never grants more than {limit.ceiling:,} at once. "
+                f"the quota {agreed.name!r} never grants more than {limit.ceiling:,} at once. "
                 "Make the call smaller, or raise the limit if the provider grants more.",
-                quota=definition.name, limit=limit.label, cost=amount, capacity=limit.ceiling,
+                quota=agreed.name, limit=limit.label, cost=amount, capacity=limit.ceiling,
             )  # fmt: skip
-    return LimitExceeded(f"The quota {definition.name!r} changed; try again.",
-                         quota=definition.name, wait_s=None)  # fmt: skip
+    return LimitExceeded(f"The quota {agreed.name!r} changed; try again.",
+                         quota=agreed.name, wait_s=None)  # fmt: skip
 
 
 def timed_out(
-    definition: Definition, request: Request, timeout_s: float | None
+    agreed: Definition, request: Request, timeout_s: float | None
 ) -> WaitTimeout:
     """Say what was needed, what is left, and when it would have been there."""
     short = [
         f"needs {amount:,} {limit.dimension}, {left:,} left"
-        for limit, left, amount in _sides(definition, request)
+        for limit, left, amount in _sides(agreed, request)
         if amount > 0 and left < min(amount, limit.capacity or 1)
     ]
     wait_s = request.wait_us / 1e6
@@ -106,21 +167,21 @@ def timed_out(
     when = f", free in about {wait_s:.3g} s" if wait_s else ""
     patience = "now" if not timeout_s else f"within {timeout_s:g} s"
     return WaitTimeout(
-        f"The quota {definition.name!r} could not grant the call {patience}: {why}{when}. "
+        f"The quota {agreed.name!r} could not grant the call {patience}: {why}{when}. "
         "Wait longer (timeout=), send less, or raise the quota.",
-        quota=definition.name, wait_s=wait_s,
+        quota=agreed.name, wait_s=wait_s,
     )  # fmt: skip
 
 
-def _sides(definition: Definition, request: Request) -> list[tuple[Limit, int, int]]:
-    amounts = definition.cost(request.amounts)
-    levels = request.levels or (0,) * len(definition.limits)
+def _sides(agreed: Definition, request: Request) -> list[tuple[Limit, int, int]]:
+    amounts = agreed.cost(request.amounts)
+    levels = request.levels or (0,) * len(agreed.limits)
     return [
-        (limit, left, amounts[definition.dims.index(limit.dimension)])
-        for limit, left in zip(definition.limits, levels, strict=False)
+        (limit, left, amounts[agreed.dims.index(limit.dimension)])
+        for limit, left in zip(agreed.limits, levels, strict=False)
     ]
 
 
-def levels_by_label(definition: Definition, levels: layout.Sequence[int]) -> dict[str, int]:
+def levels_by_label(agreed: Definition, levels: Sequence[int]) -> dict[str, int]:
     """Name each level by its limit."""
-    return dict(zip(definition.labels, levels, strict=False))
+    return dict(zip(agreed.labels, levels, strict=False))

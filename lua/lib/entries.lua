@@ -8,7 +8,10 @@
 -- n numbers the owner's calls: the id is "owner:n". An acquire that was asked before finds what
 -- the first one left; the other operations find nothing the second time, and change nothing.
 
-local REFUSED, DONE, GONE, LATE = 3, 5, 6, 7
+--@const REFUSED 3
+--@const DONE 5
+--@const GONE 6
+--@const LATE 7
 
 local function acquire(id, flags, flow, cost)
   local may_wait, asked_before = flags % 2 == 1, flags >= 2

@@ -1,8 +1,8 @@
 -- What happens to levels: the refill by time, take, give back, charge. Pure arithmetic on s.limits.
 
-local CHARGE_MAX = 2 ^ 50 -- no more than this is charged at once, in 1/den units
+--@const CHARGE_MAX (2 ^ 50) -- no more than this is charged at once, in 1/den units
 
-local NOT_BEFORE_EVENT = -1
+--@const NOT_BEFORE_EVENT -1
 
 local function refill()
   local elapsed = now - s.at

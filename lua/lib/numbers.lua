@@ -3,10 +3,15 @@
 -- A limit is {dimension index, num, den, capacity, ceiling, level}. Capacity, ceiling and costs
 -- are whole units; the level is in 1/den units and grows by num each microsecond (num 0: slots,
 -- which only come back). ceiling * den <= 2^50 was proved when the limit was made.
-local DIM, NUM, DEN, CAP, CEILING, LEVEL = 1, 2, 3, 4, 5, 6
+--@const DIM 1
+--@const NUM 2
+--@const DEN 3
+--@const CAP 4
+--@const CEILING 5
+--@const LEVEL 6
 
-local DEBT_MAX = 2 ^ 52        -- a debt beyond this is not counted
-local PRINT_MAX = 99999999999999 -- table.concat prints 14 digits exactly
+--@const DEBT_MAX (2 ^ 52) -- a debt beyond this is not counted
+--@const PRINT_MAX 99999999999999 -- table.concat prints 14 digits exactly
 
 -- math.fmod is exact where the `%` of Lua 5.1 is not; a quotient may be, too.
 local function ceil_div(a, b)

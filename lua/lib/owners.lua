@@ -1,8 +1,8 @@
 -- Owners: each process (each Limiter in it) that sends batches. An owner that is silent for its
 -- lease is lost: its slots come back, its tickets are dropped when they reach the head.
 
-local FORGET_US = 10 * 60 * 1000000 -- a lost owner's number is kept this long against replays
-local SWEEP = 100                   -- owners looked at per run
+--@const FORGET_US 600000000 -- a lost owner's number is kept this long against replays
+--@const SWEEP 100 -- owners looked at per run
 
 local function owner_of(id) return string.match(id, '^[^:]*') end
 

@@ -1,7 +1,9 @@
 -- The pump: grant heads while they fit, whoever they belong to, and tell their owners.
 
-local GRANTED, WAITING, NEVER = 1, 2, 4
-local GRANTS = 1000 -- per run, so that no run blocks the server for long
+--@const GRANTED 1
+--@const WAITING 2
+--@const NEVER 4
+--@const GRANTS 1000 -- per run, so that no run blocks the server for long
 
 -- Keep the head's id and cost in the state: most runs then decide without another read. Where a
 -- key was evicted the rest is cleared away: a ticket stands in the hash and in the line, or in none.

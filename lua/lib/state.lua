@@ -1,16 +1,21 @@
 -- The quota's whole state: one msgpack string, read once and written once per run.
 -- It expires only when it says no more than a new one would: all full, nobody here.
 
-local STATE, QUOTA, TICKETS, LINE = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local HOLDS, OWNERS, NUMBERS, LAPSED = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+--@const STATE KEYS[1]
+--@const QUOTA KEYS[2]
+--@const TICKETS KEYS[3]
+--@const LINE KEYS[4]
+--@const HOLDS KEYS[5]
+--@const OWNERS KEYS[6]
+--@const NUMBERS KEYS[7]
+--@const LAPSED KEYS[8]
 local now, owner = tonumber(ARGV[1]), ARGV[2]
 local number, lease = tonumber(ARGV[3]), tonumber(ARGV[4])
 
-local MINUTE_MS = 60000
-local KEEP_MS = 120 * MINUTE_MS        -- keys beside the state; longer than any lease
-local KEEP_STATE_MS = 180 * MINUTE_MS  -- the state outlives them while anybody is here
-local KEEP_QUOTA_MS = 7 * 24 * 60 * MINUTE_MS
-local TOUCH_US = 10 * 60 * 1000000     -- how often the terms above are renewed
+--@const KEEP_MS 7200000 -- keys beside the state; longer than any lease
+--@const KEEP_STATE_MS 10800000 -- the state outlives them while anybody is here
+--@const KEEP_QUOTA_MS 604800000
+--@const TOUCH_US 600000000 -- how often the terms above are renewed
 
 local s = nil
 

@@ -1,0 +1,230 @@
+"""Reservations: what a caller holds between asking and settling, sync and async side by side."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from limiter.core import ops
+from limiter.core.layout import Status
+from limiter.core.line import Line, Request
+from limiter.core.quota import check_cost
+from limiter.errors import ConfigError, LimiterError, StoreError
+from limiter.providers.profile import Usage, charged_by_failure, usage_of
+
+if TYPE_CHECKING:
+    from limiter.shells import aio, sync
+
+log = logging.getLogger("limiter")
+
+
+class UnsettledWarning(UserWarning):
+    """Warn that a reservation ended without being settled, so that its estimate counts as used."""
+
+
+def used_amounts(used: object, amounts: Mapping[str, object]) -> dict[str, int]:
+    """Return what was used, by dimension, from a response, a number of tokens, or amounts.
+
+    Raises:
+        ConfigError: `used` says nothing of usage, or an amount is no whole number.
+    """
+    found: dict[str, int] = {}
+    if isinstance(used, Mapping) and "usage" not in used and usage_of(used) is None:
+        found = check_cost(used)
+    elif used is not None:
+        usage = usage_of(used)
+        if usage is None:
+            raise ConfigError(
+                f"There is no usage in {type(used).__name__}: pass a response that has one, "
+                "a number of tokens, or amounts as settle(tokens=812)."
+            )
+        found = by_dimension(usage)
+    return found | check_cost(amounts)
+
+
+def by_dimension(usage: Usage) -> dict[str, int]:
+    """Return the amounts that a usage tells, for the dimensions a quota may limit."""
+    told = {
+        "tokens": usage.total,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+    }
+    return {name: amount for name, amount in told.items() if amount is not None}
+
+
+# Raised before anything was sent, by httpx, httpx2 and the openai client that wraps them.
+_NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol",
+                         "ConnectionRefusedError", "gaierror"})  # fmt: skip
+
+
+def used_by_failure(error: BaseException, estimate: Mapping[str, int]) -> dict[str, int]:
+    """Return what a call that raised has used, by what the exception says.
+
+    Never sent: nothing. An HTTP status: what the provider counts for it. Anything else: the
+    estimate, because the call may have been made.
+    """
+    if isinstance(error, LimiterError):
+        return charged_by_failure(None, estimate)
+    causes: BaseException | None = error
+    while causes is not None:
+        if type(causes).__name__ in _NEVER_SENT:
+            return charged_by_failure(None, estimate)
+        causes = causes.__cause__ or causes.__context__
+    status = getattr(error, "status_code", None)
+    if not isinstance(status, int):
+        status = getattr(getattr(error, "response", None), "status_code", None)
+    return charged_by_failure(status, estimate) if isinstance(status, int) else dict(estimate)
+
+
+class _Held:
+    """Hold what both kinds of reservation know."""
+
+    def __init__(self, lane: Any, request: Request) -> None:
+        line: Line = lane.line
+        self._lane = lane
+        self._n = request.n
+        self.quota = line.definition.name
+        self.id = f"{line.owner}:{request.n}"
+        self.estimate = line.definition.by_name(line.definition.cost(request.amounts))
+        self.remaining = ops.levels_by_label(line.definition, request.levels)
+        self.state = "held"
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.quota!r} {self.id} {self.state} {self.estimate}>"
+
+    def _end(self, state: str) -> bool:
+        """Take the one step out of `held`; say whether this call took it."""
+        if self.state != "held":
+            return False
+        self.state = state
+        return True
+
+    def _warn_unsettled(self) -> None:
+        warnings.warn(
+            f"The reservation {self.id} on {self.quota!r} was left without settle() or cancel(): "
+            f"its estimate {self.estimate} counts as used. Call r.settle(response).",
+            UnsettledWarning,
+            stacklevel=3,
+        )
+
+    def _note(self, status: Status) -> None:
+        if status == Status.GONE:
+            log.warning("The store no longer knew the reservation %s on %r: its lease was over, "
+                        "or the store lost its state.", self.id, self.quota)  # fmt: skip
+
+
+class Reservation(_Held):
+    """Hold a granted cost until it is settled or cancelled.
+
+    While the process lives the reservation is kept alive; when the process is lost, its
+    concurrency slots come back after the lease and its estimate counts as used.
+
+    Attributes:
+        quota: the quota's name.
+        id: unique in the fleet.
+        estimate: what was reserved, by dimension.
+        remaining: what was left of each limit right after the grant, by label.
+        state: `held`, `settled` or `cancelled`.
+    """
+
+    def __init__(self, shell: sync.SyncShell, lane: sync.Lane, request: Request) -> None:
+        super().__init__(lane, request)
+        self._shell = shell
+
+    def settle(self, used: object = None, /, **amounts: int) -> None:
+        """Replace the estimate by what was used; the difference goes back, or becomes debt.
+
+        One round trip. A second call changes nothing. A dimension that is not named keeps its
+        estimate.
+
+        Args:
+            used: an openai response (chat, responses, embeddings), a mapping with `usage`, a
+                mapping of dimensions, or a number of tokens.
+            **amounts: by dimension, as `tokens=812`.
+
+        Raises:
+            ConfigError: there is no usage in `used`; the reservation is still held.
+            StoreError: the store is away; what was used will be told when it is back.
+        """
+        actual = used_amounts(used, amounts)
+        if self._end("settled"):
+            self._note(self._shell.run(self._lane, ops.finish_gen(self._lane.line, self._n, actual)))
+
+    def cancel(self) -> None:
+        """Give everything back, because nothing was sent. One round trip; once."""
+        if self._end("cancelled"):
+            self._note(self._shell.run(self._lane, ops.finish_gen(self._lane.line, self._n, None)))
+
+    def settle_soon(self, actual: Mapping[str, int] | None) -> None:
+        """Settle (None: cancel) without waiting for the answer; for ends that must not block."""
+        if self._end("cancelled" if actual is None else "settled"):
+            self._shell.post(self._lane, ops.finish(self._n, actual))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        if self.state != "held":
+            return
+        if error is None:
+            self._warn_unsettled()
+            self.settle()
+            return
+        # The caller's exception matters more than a store that is away.
+        with contextlib.suppress(StoreError):
+            self.settle(used_by_failure(error, self.estimate))
+
+
+class AsyncReservation(_Held):
+    """Hold a granted cost until it is settled or cancelled; the asyncio side of `Reservation`."""
+
+    def __init__(self, shell: aio.AsyncShell, lane: aio.Lane, request: Request) -> None:
+        super().__init__(lane, request)
+        self._shell = shell
+
+    async def settle(self, used: object = None, /, **amounts: int) -> None:
+        """Replace the estimate by what was used; see `Reservation.settle`.
+
+        It happens even if the task is cancelled meanwhile.
+        """
+        actual = used_amounts(used, amounts)
+        if self._end("settled"):
+            steps = ops.finish_gen(self._lane.line, self._n, actual)
+            self._note(await self._shell.run(self._lane, steps))
+
+    async def cancel(self) -> None:
+        """Give everything back, because nothing was sent. One round trip; once."""
+        if self._end("cancelled"):
+            steps = ops.finish_gen(self._lane.line, self._n, None)
+            self._note(await self._shell.run(self._lane, steps))
+
+    def settle_soon(self, actual: Mapping[str, int] | None) -> None:
+        """Settle (None: cancel) without waiting for the answer; for ends that must not block."""
+        if self._end("cancelled" if actual is None else "settled"):
+            self._shell.post(self._lane, ops.finish(self._n, actual))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        if self.state != "held":
+            return
+        if error is None:
+            self._warn_unsettled()
+            await self.settle()
+        elif isinstance(error, Exception):
+            with contextlib.suppress(StoreError):
+                await self.settle(used_by_failure(error, self.estimate))
+        else:
+            # A cancelled task must not wait; what it used is told all the same.
+            self.settle_soon(used_by_failure(error, self.estimate))

@@ -1,0 +1,311 @@
+"""The asyncio driver: runs operations for the tasks of one event loop.
+
+What tasks submit in one turn of the loop leaves in one batch; while that is under way the next one
+gathers. Batches, timers and wake-ups are run by tasks of our own, so that the cancellation of a caller
+never tears one apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import secrets
+from collections.abc import Generator, Mapping
+from typing import Any, Protocol, TypeVar
+
+from limiter.core import layout, ops
+from limiter.core.definition import Definition
+from limiter.core.layout import Keys, Message, Reply
+from limiter.core.line import Batch, Line, Request
+from limiter.core.quota import Quota
+from limiter.errors import StoreError
+from limiter.shells.memory import MemoryStore, now_us
+from limiter.shells.wire import Wire
+
+T = TypeVar("T")
+
+
+class Store(Protocol):
+    """Say what the driver needs of a store."""
+
+    sharded: bool
+
+    async def run(self, wire: Wire, batch: Batch) -> Reply | bytes | str:
+        """Run one batch."""
+
+    async def read(self, keys: Keys) -> ops.Found | None:
+        """Return a definition."""
+
+    async def declare(self, keys: Keys, seen: str, text: str, origin: str) -> tuple[bool, str]:
+        """Replace a definition."""
+
+    async def names(self) -> list[str]:
+        """List the quotas."""
+
+    async def close(self) -> None:
+        """Close what it holds."""
+
+
+class AsyncMemoryStore:
+    """Give the in-process store the verbs of an asyncio one; nothing in it ever waits."""
+
+    sharded = False
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.store = store
+
+    async def run(self, wire: Wire, batch: Batch) -> Reply:
+        """Run one batch."""
+        return self.store.run(wire, batch)
+
+    async def read(self, keys: Keys) -> ops.Found | None:
+        """Return a definition."""
+        return self.store.read(keys)
+
+    async def declare(self, keys: Keys, seen: str, text: str, origin: str) -> tuple[bool, str]:
+        """Replace a definition."""
+        return self.store.declare(keys, seen, text, origin)
+
+    async def names(self) -> list[str]:
+        """List the quotas."""
+        return self.store.names()
+
+    async def close(self) -> None:
+        """Do nothing: the store lives as long as the process."""
+
+
+class Lane:
+    """Hold a line, the flight that carries its batches, and its timer."""
+
+    __slots__ = ("flight", "joined", "line", "timer", "wire")
+
+    def __init__(self, line: Line, wire: Wire) -> None:
+        self.line = line
+        self.wire = wire
+        self.flight: asyncio.Task[None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.joined = False  # wake-ups are listened to
+
+
+class AsyncShell:
+    """Drive the lines of one owner within one event loop."""
+
+    def __init__(
+        self, store: Store, quotas: Mapping[str, Quota], *, lease_s: float, patience_s: float
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.store = store
+        self.owner = secrets.token_hex(6)
+        self._quotas = quotas
+        self._lease_us, self._patience_us = int(lease_s * 1e6), int(patience_s * 1e6)
+        self._lanes: dict[str, Lane] = {}
+        self._channels: dict[str, Lane] = {}
+        self._opening = asyncio.Lock()
+        self._listener: Any = None
+        self._closed = False
+
+    # --- quotas ---------------------------------------------------------------------------
+
+    async def lane(self, name: str) -> Lane:
+        """Return the lane of a quota; the first time, agree on its definition."""
+        lane = self._lanes.get(name)
+        if lane is None:
+            async with self._opening:
+                lane = self._lanes.get(name) or await self._open(name)
+        return lane
+
+    def ready(self, name: str) -> Lane | None:
+        """Return the lane of a quota that was used before."""
+        return self._lanes.get(name)
+
+    async def _open(self, name: str) -> Lane:
+        definition = await self._agree(name, follow=False)
+        line = Line(definition, self.owner, self._lease_us, self._patience_us)
+        wire = Wire(layout.keys(name), self.owner, self._lease_us, sharded=self.store.sharded)
+        lane = self._lanes[name] = self._channels[wire.channel] = Lane(line, wire)
+        return lane
+
+    async def _agree(self, name: str, *, follow: bool) -> Definition:
+        steps = ops.define_gen(name, self._quotas.get(name), follow=follow)
+        keys = layout.keys(name)
+        answer: Any = None
+        try:
+            while True:
+                wanted = steps.send(answer)
+                answer = (
+                    await self.store.read(keys)
+                    if wanted is None
+                    else await self.store.declare(keys, wanted.seen, wanted.text, "code")
+                )
+        except StopIteration as stop:
+            agreed: Definition = stop.value
+            return agreed
+
+    async def observe(self, name: str) -> tuple[Definition, Reply]:
+        """Look at a quota without being one of its owners; one round trip."""
+        lane = await self.lane(name)
+        batch = Batch(0, lane.line.definition.version, [], [])
+        wire = Wire(layout.keys(name), "observer", 0, sharded=self.store.sharded)
+        reply = _read(await self.store.run(wire, batch), 0)
+        if reply.outcome != layout.Outcome.DONE:
+            lane.line.redefine(await self._agree(name, follow=True))
+            return await self.observe(name)
+        return lane.line.definition, reply
+
+    # --- operations -----------------------------------------------------------------------
+
+    async def run(
+        self, lane: Lane, steps: Generator[Request, None, T], timeout_s: float | None = None
+    ) -> T:
+        """Run an operation to its end."""
+        request = next(steps)
+        waiter = request.waiter = self.loop.create_future()
+        lane.line.submit(request, now_us())
+        if lane.flight is None:
+            lane.flight = self.loop.create_task(self._fly(lane))
+        try:
+            try:
+                if timeout_s is None or not request.may_wait:
+                    await waiter
+                else:
+                    await self._until(waiter, timeout_s)
+            except BaseException as exc:  # noqa: BLE001 - the operation passes it on
+                return ops.end(steps, exc)
+            return ops.end(steps)
+        finally:
+            if lane.line.outbox:
+                self._kick(lane)
+
+    async def _until(self, waiter: asyncio.Future[None], timeout_s: float) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await waiter
+        except TimeoutError:
+            raise ops.Expired from None
+
+    def post(self, lane: Lane, request: Request) -> None:
+        """Send a request soon; nobody waits for it."""
+        lane.line.post(request)
+        self._kick(lane)
+
+    def _kick(self, lane: Lane) -> None:
+        if lane.flight is None and not self.loop.is_closed():
+            lane.flight = self.loop.create_task(self._fly(lane))
+
+    async def _fly(self, lane: Lane) -> None:
+        """Carry batches for as long as there are any."""
+        line = lane.line
+        try:
+            while True:
+                if line.outdated:
+                    ended = await self._redefine(lane)
+                else:
+                    batch = line.depart() or line.tick(now_us())
+                    if batch is None:
+                        break
+                    ended = await self._run(lane, batch)
+                for request in ended:
+                    _resolve(request)
+                if pause_us := line.backoff_us(now_us()):
+                    await asyncio.sleep(pause_us / 1e6 * random.uniform(0.5, 1.0))
+        finally:
+            lane.flight = None
+            if line.tickets and not lane.joined:
+                self._join(lane)
+            self._mind(lane)
+
+    async def _run(self, lane: Lane, batch: Batch) -> list[Request]:
+        line = lane.line
+        try:
+            reply = _read(await self.store.run(lane.wire, batch), len(batch.entries))
+        except StoreError as exc:
+            return line.lost(exc, now_us(), retry=exc.retry)
+        except BaseException:
+            line.lost(StoreError("The event loop ended before the store answered."), 0, retry=True)
+            raise
+        return line.arrive(reply, now_us())
+
+    async def _redefine(self, lane: Lane) -> list[Request]:
+        try:
+            definition = await self._agree(lane.line.definition.name, follow=True)
+        except StoreError as exc:
+            return lane.line.lost(exc, now_us(), retry=exc.retry)
+        lane.line.redefine(definition)
+        return []
+
+    # --- wake-ups and timers --------------------------------------------------------------
+
+    def _join(self, lane: Lane) -> None:
+        lane.joined = True
+        channel = lane.wire.channel
+        if isinstance(self.store, AsyncMemoryStore):
+            # The one that grants may be another thread.
+            self.store.store.subscribe(channel, self._hear_from_afar)
+            return
+        if self._listener is None:
+            from limiter.shells.listen import AsyncListener
+
+            self._listener = AsyncListener(
+                self.store,  # type: ignore[arg-type]  # the only other store
+                lambda channel, data: self._hear(channel, layout.parse_message(data)),
+            )
+        self._listener.subscribe(channel)
+
+    def _hear_from_afar(self, channel: str, message: Message) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+            self.loop.call_soon_threadsafe(self._hear, channel, message)
+
+    def _hear(self, channel: str, message: Message) -> None:
+        lane = self._channels[channel]
+        for request in lane.line.hear(message, now_us()):
+            _resolve(request)
+        if lane.line.outbox:
+            self._kick(lane)
+        self._mind(lane)
+
+    def _mind(self, lane: Lane) -> None:
+        """Set the timer, unless it goes off early enough as it is."""
+        due = lane.line.due_us()
+        if due is None or self._closed or lane.flight is not None:
+            return
+        delay_s = max(0, due - now_us()) / 1e6
+        if lane.timer is not None:
+            if lane.timer.when() <= self.loop.time() + delay_s:
+                return
+            lane.timer.cancel()
+        lane.timer = self.loop.call_later(delay_s, self._ring, lane)
+
+    def _ring(self, lane: Lane) -> None:
+        lane.timer = None
+        due = lane.line.due_us()
+        if due is not None and due <= now_us() + 500:
+            self._kick(lane)
+        else:
+            self._mind(lane)
+
+    async def close(self) -> None:
+        """Send what is left, and stop the tasks."""
+        self._closed = True
+        for lane in self._lanes.values():
+            if lane.timer:
+                lane.timer.cancel()
+            while lane.flight is not None or (lane.line.outbox and not lane.line.failing):
+                self._kick(lane)
+                if lane.flight is not None:
+                    if lane.line.failing:
+                        lane.flight.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await lane.flight
+        if self._listener:
+            await self._listener.close()
+        await self.store.close()
+
+
+def _resolve(request: Request) -> None:
+    if request.waiter is not None and not request.waiter.done():
+        request.waiter.set_result(None)
+
+
+def _read(answer: Reply | bytes | str, entries: int) -> Reply:
+    return answer if isinstance(answer, Reply) else layout.parse_reply(answer, entries)

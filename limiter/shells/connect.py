@@ -1,0 +1,111 @@
+"""Make Redis clients from URLs, with what redis-py must not decide by itself.
+
+Its own retries would send a command again behind our back (ten times by default), its default
+pool refuses the 101st command at once, and a socket timeout of its own would cut our long reads.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from limiter.errors import ConfigError
+
+SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel",
+           "redis+cluster", "rediss+cluster", "memory")  # fmt: skip
+CONNECT_S = 5.0
+
+
+def scheme(url: str) -> str:
+    """Return the URL's scheme.
+
+    Raises:
+        ConfigError: it is none that we know.
+    """
+    found = url.partition("://")[0] if "://" in url else ""
+    if found not in SCHEMES:
+        raise ConfigError(
+            f"The URL {_hidden(url)!r} must begin with one of "
+            f"{', '.join(f'{name}://' for name in SCHEMES)}."
+        )
+    return found
+
+
+def _hidden(url: str) -> str:
+    """Leave a password out of messages."""
+    before, at, after = url.rpartition("@")
+    return f"{before.partition('://')[0]}://…@{after}" if at else url
+
+
+def sync_client(url: str, timeout_s: float) -> Any:
+    """Make a sync client; nothing is connected yet."""
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    settings = {"retry": Retry(NoBackoff(), 0), "socket_timeout": timeout_s,
+                "socket_connect_timeout": min(CONNECT_S, timeout_s)}  # fmt: skip
+    kind = scheme(url)
+    try:
+        if kind.endswith("+sentinel"):
+            from redis.sentinel import Sentinel
+
+            hosts, service, options = _sentinel(url)
+            return Sentinel(hosts, **settings).master_for(service, **settings, **options)
+        if kind.endswith("+cluster"):
+            from redis.cluster import RedisCluster
+
+            return RedisCluster.from_url(url.replace("+cluster", "", 1), **settings)
+        pool = redis.ConnectionPool.from_url(url, max_connections=2**16, **settings)
+        return redis.Redis(connection_pool=pool)
+    except ValueError as exc:
+        raise ConfigError(f"The URL {_hidden(url)!r} is not understood: {exc}.") from exc
+
+
+def async_client(url: str, timeout_s: float) -> Any:
+    """Make an asyncio client; nothing is connected yet."""
+    import redis.asyncio
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+
+    # No socket timeout: redis-py would make a task for each command; the store has its own.
+    settings = {"retry": Retry(NoBackoff(), 0), "socket_timeout": None,
+                "socket_connect_timeout": min(CONNECT_S, timeout_s)}  # fmt: skip
+    kind = scheme(url)
+    try:
+        if kind.endswith("+sentinel"):
+            from redis.asyncio.sentinel import Sentinel
+
+            hosts, service, options = _sentinel(url)
+            return Sentinel(hosts, **settings).master_for(service, **settings, **options)
+        if kind.endswith("+cluster"):
+            from redis.asyncio.cluster import RedisCluster
+
+            return RedisCluster.from_url(url.replace("+cluster", "", 1), **settings)
+        pool = redis.asyncio.ConnectionPool.from_url(url, max_connections=2**16, **settings)
+        return redis.asyncio.Redis(connection_pool=pool)
+    except ValueError as exc:
+        raise ConfigError(f"The URL {_hidden(url)!r} is not understood: {exc}.") from exc
+
+
+def _sentinel(url: str) -> tuple[list[tuple[str, int]], str, dict[str, Any]]:
+    """Read `redis+sentinel://[user:password@]host:port[,host:port…]/service[/db]`."""
+    scheme_, _, rest = url.partition("://")
+    parts = urlsplit(f"x://{rest}")
+    hosts = []
+    for host in parts.netloc.rpartition("@")[2].split(","):
+        name, _, port = host.partition(":")
+        if not name or (port and not port.isdigit()):
+            raise ConfigError(f"The sentinel {host!r} must be written host:port.")
+        hosts.append((name, int(port or 26379)))
+    service, _, db = parts.path.strip("/").partition("/")
+    if not service or (db and not db.isdigit()):
+        raise ConfigError(
+            "A sentinel URL names its service: redis+sentinel://host:26379/service[/db]."
+        )
+    options: dict[str, Any] = {"db": int(db or 0), **dict(parse_qsl(parts.query))}
+    user, _, password = parts.netloc.rpartition("@")[0].partition(":")
+    options |= {key: value for key, value in (("username", user), ("password", password)) if value}
+    if scheme_.startswith("rediss"):
+        options["ssl"] = True
+    return hosts, service, options

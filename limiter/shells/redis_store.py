@@ -1,0 +1,264 @@
+"""Redis as the store: sync and async side by side, a line per verb.
+
+The hot path writes prepared bytes to a connection that it keeps; a cluster client, which must
+choose the node itself, gets the same command as arguments.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+from redis import exceptions
+
+from limiter import scripts
+from limiter.core import layout
+from limiter.core.layout import Keys
+from limiter.core.line import Batch
+from limiter.errors import ScriptError, StoreError, StoreRefused, StoreTimeout
+from limiter.shells.wire import Wire
+
+_AWAY = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.BusyLoadingError,
+    exceptions.ReadOnlyError,
+    exceptions.TryAgainError,
+    exceptions.ClusterDownError,
+    exceptions.MasterDownError,
+    OSError,
+    TimeoutError,
+)
+_REFUSED = (exceptions.AuthenticationError, exceptions.AuthorizationError)
+
+Found = tuple[str, str, str]  # version, definition, origin
+
+
+def translated(error: BaseException) -> StoreError:
+    """Return our error for one of redis-py's, with what the operator can do."""
+    if isinstance(error, _REFUSED) or "NOPERM" in str(error) or "NOAUTH" in str(error):
+        return StoreRefused(f"Redis refuses us: {error}. Check the user, password and ACL in the URL.")
+    if isinstance(error, (exceptions.TimeoutError, TimeoutError)):
+        return StoreTimeout(f"Redis did not answer in time: {error}. Check its load and network.")
+    if isinstance(error, _AWAY):
+        return StoreError(f"Redis is away: {error}. Check that it runs and can be reached.")
+    return ScriptError(f"Redis refused a script: {error}. If its memory is full, raise maxmemory.")
+
+
+def _is_unknown_script(error: exceptions.ResponseError) -> bool:
+    return isinstance(error, exceptions.NoScriptError) or str(error).startswith("NOSCRIPT")
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _found(values: list[Any]) -> Found | None:
+    version, definition, origin = values
+    return None if version is None else (_text(version), _text(definition), _text(origin))
+
+
+_FIELDS = ("version", "definition", "origin")
+
+
+class RedisStore:
+    """Run batches on a sync redis-py client; safe to share between threads."""
+
+    def __init__(
+        self, client: Any, *, owned: bool = True, revive: Callable[[], object] | None = None
+    ) -> None:
+        self.client = client
+        self._owned = owned  # we made the client, so we close it
+        self._revive = revive  # starts a server that we are in charge of
+        self.sharded = type(client).__name__ == "RedisCluster"
+        self._lanes: deque[Any] = deque()
+
+    def run(self, wire: Wire, batch: Batch) -> bytes | str:
+        """Run one batch; one round trip.
+
+        Raises:
+            StoreError: no answer; the batch may or may not have run.
+        """
+        try:
+            try:
+                return self._evalsha(wire, batch)
+            except exceptions.ResponseError as exc:
+                if not _is_unknown_script(exc):
+                    raise
+            keys = len(wire.keys.all())
+            answer: bytes = self.client.eval(wire.script.source, keys, *wire.arguments(batch))
+        except (exceptions.RedisError, OSError) as exc:
+            if self._revive:
+                self._revive()
+            raise translated(exc) from exc
+        return answer
+
+    def _evalsha(self, wire: Wire, batch: Batch) -> Any:
+        if self.sharded:
+            arguments = wire.arguments(batch)
+            return self.client.evalsha(wire.script.sha, len(wire.keys.all()), *arguments)
+        with self._lane() as connection:
+            connection.send_packed_command((wire.packed(batch),), check_health=False)
+            return connection.read_response()
+
+    @contextlib.contextmanager
+    def _lane(self) -> Iterator[Any]:
+        """Lend a connection of our own; a broken one is not lent again."""
+        pool = self.client.connection_pool
+        try:
+            connection = self._lanes.pop()
+        except IndexError:
+            connection = pool.get_connection()
+        try:
+            yield connection
+        except exceptions.ResponseError:
+            self._lanes.append(connection)
+            raise
+        except BaseException:
+            connection.disconnect()
+            pool.release(connection)
+            raise
+        self._lanes.append(connection)
+
+    def read(self, keys: Keys) -> Found | None:
+        """Return a quota's definition, or None; one round trip."""
+        try:
+            return _found(self.client.hmget(keys.quota, _FIELDS))
+        except (exceptions.RedisError, OSError) as exc:
+            raise translated(exc) from exc
+
+    def declare(self, keys: Keys, seen: str, text: str, origin: str) -> tuple[bool, str]:
+        """Replace a definition if it is still the one seen; one round trip."""
+        source = scripts.load("declare").source
+        try:
+            answer = self.client.eval(source, 2, keys.state, keys.quota, 0, seen, text, origin)
+        except (exceptions.RedisError, OSError) as exc:
+            raise translated(exc) from exc
+        return bool(answer[0]), _text(answer[1])
+
+    def names(self) -> list[str]:
+        """List the declared quotas; a scan, for people."""
+        try:
+            found = self.client.scan_iter(match=layout.QUOTA_KEYS, count=1000)
+            return sorted(layout.quota_of(_text(key)) for key in found)
+        except (exceptions.RedisError, OSError) as exc:
+            raise translated(exc) from exc
+
+    def pubsub(self) -> Any:
+        """Open a subscription connection."""
+        return self.client.pubsub(ignore_subscribe_messages=True)
+
+    def close(self) -> None:
+        """Close the connections that we keep."""
+        while self._lanes:
+            connection = self._lanes.pop()
+            connection.disconnect()
+            self.client.connection_pool.release(connection)
+        if self._owned:
+            self.client.close()
+
+
+class AsyncRedisStore:
+    """Run batches on an asyncio redis-py client, within one event loop."""
+
+    def __init__(
+        self, client: Any, timeout_s: float, *,
+        owned: bool = True, revive: Callable[[], object] | None = None,
+    ) -> None:  # fmt: skip
+        self.client = client
+        self._owned = owned
+        self._revive = revive
+        self.timeout_s = timeout_s
+        self.sharded = type(client).__name__ == "RedisCluster"
+        self._lanes: deque[Any] = deque()
+
+    async def run(self, wire: Wire, batch: Batch) -> bytes | str:
+        """Run one batch; one round trip.
+
+        Raises:
+            StoreError: no answer; the batch may or may not have run.
+        """
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                try:
+                    return await self._evalsha(wire, batch)  # type: ignore[no-any-return]
+                except exceptions.ResponseError as exc:
+                    if not _is_unknown_script(exc):
+                        raise
+                keys = len(wire.keys.all())
+                answer: bytes = await self.client.eval(
+                    wire.script.source, keys, *wire.arguments(batch)
+                )
+        except (exceptions.RedisError, OSError, TimeoutError) as exc:
+            if self._revive:
+                await asyncio.to_thread(self._revive)
+            raise translated(exc) from exc
+        return answer
+
+    async def _evalsha(self, wire: Wire, batch: Batch) -> Any:
+        if self.sharded:
+            arguments = wire.arguments(batch)
+            return await self.client.evalsha(wire.script.sha, len(wire.keys.all()), *arguments)
+        async with self._lane() as connection:
+            await connection.send_packed_command((wire.packed(batch),), check_health=False)
+            return await connection.read_response(timeout=math.inf)
+
+    @contextlib.asynccontextmanager
+    async def _lane(self) -> AsyncIterator[Any]:
+        """Lend a connection of our own; a broken one is not lent again."""
+        pool = self.client.connection_pool
+        connection = self._lanes.pop() if self._lanes else await pool.get_connection()
+        try:
+            yield connection
+        except exceptions.ResponseError:
+            self._lanes.append(connection)
+            raise
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            await pool.release(connection)
+            raise
+        self._lanes.append(connection)
+
+    async def read(self, keys: Keys) -> Found | None:
+        """Return a quota's definition, or None; one round trip."""
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                return _found(await self.client.hmget(keys.quota, _FIELDS))
+        except (exceptions.RedisError, OSError, TimeoutError) as exc:
+            raise translated(exc) from exc
+
+    async def declare(self, keys: Keys, seen: str, text: str, origin: str) -> tuple[bool, str]:
+        """Replace a definition if it is still the one seen; one round trip."""
+        source = scripts.load("declare").source
+        arguments = (keys.state, keys.quota, 0, seen, text, origin)
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                answer = await self.client.eval(source, 2, *arguments)
+        except (exceptions.RedisError, OSError, TimeoutError) as exc:
+            raise translated(exc) from exc
+        return bool(answer[0]), _text(answer[1])
+
+    async def names(self) -> list[str]:
+        """List the declared quotas; a scan, for people."""
+        try:
+            found = self.client.scan_iter(match=layout.QUOTA_KEYS, count=1000)
+            return sorted([layout.quota_of(_text(key)) async for key in found])
+        except (exceptions.RedisError, OSError) as exc:
+            raise translated(exc) from exc
+
+    def pubsub(self) -> Any:
+        """Open a subscription connection."""
+        return self.client.pubsub(ignore_subscribe_messages=True)
+
+    async def close(self) -> None:
+        """Close the connections that we keep."""
+        while self._lanes:
+            connection = self._lanes.pop()
+            await connection.disconnect(nowait=True)
+            await self.client.connection_pool.release(connection)
+        if self._owned:
+            await self.client.aclose()

@@ -1,0 +1,361 @@
+"""The sync driver: runs operations for the threads of one process.
+
+Threads combine: while one thread's batch is under way, what the others submit gathers in the outbox,
+and one of them carries all of it next. There is no thread of our own on the way of a call; one daemon
+thread minds timers and leases, another reads wake-ups once somebody waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import secrets
+import threading
+import time
+from collections.abc import Callable, Generator, Mapping
+from typing import Any, Protocol, TypeVar
+
+from limiter.core import layout, ops
+from limiter.core.definition import Definition
+from limiter.core.layout import Keys, Message, Reply
+from limiter.core.line import Batch, Line, Request
+from limiter.core.quota import Quota
+from limiter.errors import StoreError
+from limiter.shells.memory import MemoryStore, now_us
+from limiter.shells.wire import Wire
+
+T = TypeVar("T")
+Ended = list[Request]
+_INTERRUPTED = StoreError("The operation was interrupted before the store answered.")
+
+
+class Store(Protocol):
+    """Say what the driver needs of a store."""
+
+    sharded: bool
+
+    def run(self, wire: Wire, batch: Batch) -> Reply | bytes | str:
+        """Run one batch."""
+
+    def read(self, keys: Keys) -> ops.Found | None:
+        """Return a definition."""
+
+    def declare(self, keys: Keys, seen: str, text: str, origin: str) -> tuple[bool, str]:
+        """Replace a definition."""
+
+    def names(self) -> list[str]:
+        """List the quotas."""
+
+    def close(self) -> None:
+        """Close what it holds."""
+
+
+class Lane:
+    """Hold a line, and who may touch it."""
+
+    __slots__ = ("joined", "leading", "line", "lock", "wire")
+
+    def __init__(self, line: Line, wire: Wire) -> None:
+        self.line = line
+        self.wire = wire
+        self.lock = threading.Lock()
+        self.leading = False  # a thread carries a batch; whoever holds the lock may read it
+        self.joined = False  # wake-ups are listened to
+
+
+class SyncShell:
+    """Drive the lines of one owner."""
+
+    def __init__(
+        self, store: Store, quotas: Mapping[str, Quota], *, lease_s: float, patience_s: float
+    ) -> None:
+        self.store = store
+        self.owner = secrets.token_hex(6)
+        self._quotas = quotas
+        self._lease_us, self._patience_us = int(lease_s * 1e6), int(patience_s * 1e6)
+        self._lanes: dict[str, Lane] = {}
+        self._channels: dict[str, Lane] = {}
+        self._opening = threading.Lock()
+        self._keeper = _Keeper(self._keep)
+        self._listener: Any = None
+        self._closed = False
+
+    # --- quotas ---------------------------------------------------------------------------
+
+    def lane(self, name: str) -> Lane:
+        """Return the lane of a quota; the first time, agree on its definition."""
+        lane = self._lanes.get(name)
+        if lane is None:
+            with self._opening:
+                lane = self._lanes.get(name) or self._open(name)
+        return lane
+
+    def _open(self, name: str) -> Lane:
+        definition = self._agree(name, follow=False)
+        line = Line(definition, self.owner, self._lease_us, self._patience_us)
+        wire = Wire(layout.keys(name), self.owner, self._lease_us, sharded=self.store.sharded)
+        lane = self._lanes[name] = self._channels[wire.channel] = Lane(line, wire)
+        return lane
+
+    def _agree(self, name: str, *, follow: bool) -> Definition:
+        steps = ops.define_gen(name, self._quotas.get(name), follow=follow)
+        keys = layout.keys(name)
+        answer: Any = None
+        try:
+            while True:
+                wanted = steps.send(answer)
+                answer = (
+                    self.store.read(keys)
+                    if wanted is None
+                    else self.store.declare(keys, wanted.seen, wanted.text, "code")
+                )
+        except StopIteration as stop:
+            agreed: Definition = stop.value
+            return agreed
+
+    def observe(self, name: str) -> tuple[Definition, Reply]:
+        """Look at a quota without being one of its owners; one round trip."""
+        lane = self.lane(name)
+        batch = Batch(0, lane.line.definition.version, [], [])
+        wire = Wire(layout.keys(name), "observer", 0, sharded=self.store.sharded)
+        reply = _read(self.store.run(wire, batch), 0)
+        if reply.outcome != layout.Outcome.DONE:
+            with lane.lock:
+                lane.line.redefine(self._agree(name, follow=True))
+            return self.observe(name)
+        return lane.line.definition, reply
+
+    # --- operations -----------------------------------------------------------------------
+
+    def run(
+        self, lane: Lane, steps: Generator[Request, None, T], timeout_s: float | None = None
+    ) -> T:
+        """Run an operation to its end; this thread may carry others' with it."""
+        deadline = None if timeout_s is None else time.monotonic() + max(0.0, timeout_s)
+        lane.lock.acquire()
+        try:
+            request = next(steps)
+            lane.line.submit(request, now_us())
+            try:
+                if not lane.leading:
+                    self._lead(lane, request, deadline)
+                if not request.done:
+                    self._wait(lane, request, deadline)
+            except BaseException as exc:  # noqa: BLE001 - the operation passes it on
+                return ops.end(steps, exc)
+            return ops.end(steps)
+        finally:
+            # What an interrupted call leaves to be taken back does not wait for the keeper.
+            if lane.line.outbox and not lane.leading and not lane.line.failing:
+                self._lead(lane, None, deadline)
+            self._settle_down(lane)
+            lane.lock.release()
+
+    def _wait(self, lane: Lane, request: Request, deadline: float | None) -> None:
+        """Wait for the end of a request, with the lock given up meanwhile."""
+        event = request.waiter = threading.Event()
+        self._settle_down(lane)
+        while not request.done:
+            lane.lock.release()
+            try:
+                event.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            finally:
+                lane.lock.acquire()
+            event.clear()
+            if request.done:
+                return
+            if deadline is not None and time.monotonic() >= deadline:
+                # What a refusal without waiting needs is its answer, not patience.
+                if request.op == layout.Op.ACQUIRE and request.may_wait:
+                    raise ops.Expired
+                deadline = None
+            if not lane.leading and lane.line.outbox:
+                self._lead(lane, request, deadline)
+
+    def post(self, lane: Lane, request: Request) -> None:
+        """Send a request soon, by the keeper; nobody waits for it."""
+        with lane.lock:
+            lane.line.post(request)
+            self._keeper.mind(lane.line.due_us())
+
+    def _lead(self, lane: Lane, request: Request | None, deadline: float | None) -> None:
+        """Carry batches until `request` has its answer, or none is due; the lock is held."""
+        line = lane.line
+        lane.leading = True
+        try:
+            while True:
+                if line.outdated:
+                    ended = self._redefine(lane)
+                else:
+                    batch = line.depart() or line.tick(now_us())
+                    if batch is None:
+                        return
+                    ended = self._fly(lane, batch)
+                for other in ended:
+                    if other.waiter is not None and other is not request:
+                        other.waiter.set()
+                if request is None or request.done or request.n in line.tickets:
+                    return
+                if not self._rest(lane, deadline):
+                    return
+        finally:
+            lane.leading = False
+
+    def _fly(self, lane: Lane, batch: Batch) -> Ended:
+        """Run one batch, with the lock given up meanwhile."""
+        line = lane.line
+        lane.lock.release()
+        try:
+            reply = _read(self.store.run(lane.wire, batch), len(batch.entries))
+        except StoreError as exc:
+            lane.lock.acquire()
+            return line.lost(exc, now_us(), retry=exc.retry)
+        except BaseException:
+            lane.lock.acquire()
+            line.lost(_INTERRUPTED, now_us(), retry=True)
+            raise
+        lane.lock.acquire()
+        return line.arrive(reply, now_us())
+
+    def _redefine(self, lane: Lane) -> Ended:
+        lane.lock.release()
+        try:
+            definition = self._agree(lane.line.definition.name, follow=True)
+        except StoreError as exc:
+            lane.lock.acquire()
+            return lane.line.lost(exc, now_us(), retry=exc.retry)
+        except BaseException:
+            lane.lock.acquire()
+            raise
+        lane.lock.acquire()
+        lane.line.redefine(definition)
+        return []
+
+    def _rest(self, lane: Lane, deadline: float | None) -> bool:
+        """Pause after a failure; say whether to go on."""
+        pause_s = lane.line.backoff_us(now_us()) / 1e6 * random.uniform(0.5, 1.0)
+        if pause_s <= 0:
+            return True
+        if deadline is not None:
+            pause_s = min(pause_s, deadline - time.monotonic())
+        lane.lock.release()
+        try:
+            time.sleep(max(0.0, pause_s))
+        finally:
+            lane.lock.acquire()
+        return deadline is None or time.monotonic() < deadline
+
+    def _settle_down(self, lane: Lane) -> None:
+        """Before this thread goes: hand the outbox on, and see to wake-ups and timers."""
+        line = lane.line
+        if line.tickets and not lane.joined:
+            self._join(lane)
+        if lane.leading:
+            return
+        for request in line.outbox:
+            if request.waiter is not None:
+                request.waiter.set()
+                return
+        self._keeper.mind(line.due_us())
+
+    # --- wake-ups and timers --------------------------------------------------------------
+
+    def _join(self, lane: Lane) -> None:
+        lane.joined = True
+        if isinstance(self.store, MemoryStore):
+            self.store.subscribe(lane.wire.channel, self._hear)
+            return
+        if self._listener is None:
+            from limiter.shells.listen import Listener
+
+            self._listener = Listener(
+                self.store,  # type: ignore[arg-type]  # the only other store
+                lambda channel, data: self._hear(channel, layout.parse_message(data)),
+            )
+        self._listener.subscribe(lane.wire.channel)
+
+    def _hear(self, channel: str, message: Message) -> None:
+        lane = self._channels[channel]
+        with lane.lock:
+            for request in lane.line.hear(message, now_us()):
+                if request.waiter is not None:
+                    request.waiter.set()
+            if not lane.leading:
+                self._keeper.mind(lane.line.due_us())
+
+    def _keep(self) -> int | None:
+        """Send what is due; return when to look again."""
+        dues = []
+        for lane in list(self._lanes.values()):
+            with lane.lock:
+                due = lane.line.due_us()
+                if due is not None and due <= now_us() and not lane.leading:
+                    self._lead(lane, None, None)
+                    due = lane.line.due_us()
+                if due is not None:
+                    dues.append(due)
+        return min(dues, default=None)
+
+    def close(self) -> None:
+        """Send what is left, and stop the threads."""
+        self._closed = True
+        self._keeper.close()
+        for lane in self._lanes.values():
+            with lane.lock:
+                for _ in range(1000):
+                    if lane.leading or not lane.line.outbox or lane.line.failing:
+                        break
+                    self._lead(lane, None, None)
+        if self._listener:
+            self._listener.close()
+        self.store.close()
+
+
+class _Keeper:
+    """Call `keep` when it is due, in a daemon thread that starts when there is something to mind."""
+
+    def __init__(self, keep: Callable[[], int | None]) -> None:
+        self._keep = keep
+        self._condition = threading.Condition()
+        self._next_us: int | None = None
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def mind(self, due_us: int | None) -> None:
+        """See to it that `keep` is called at `due_us` at the latest."""
+        if due_us is None or (self._next_us is not None and self._next_us <= due_us):
+            return
+        with self._condition:
+            if self._closed:
+                return
+            self._next_us = due_us if self._next_us is None else min(self._next_us, due_us)
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="limiter-keeper", daemon=True
+                )
+                self._thread.start()
+            self._condition.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._condition:
+                while not self._closed and (pause := self._pause_s()) != 0:
+                    self._condition.wait(pause)
+                if self._closed:
+                    return
+                self._next_us = None
+            self.mind(self._keep())
+
+    def _pause_s(self) -> float | None:
+        return None if self._next_us is None else max(0, self._next_us - now_us()) / 1e6
+
+    def close(self) -> None:
+        with self._condition:
+            self._closed = True
+            self._condition.notify()
+        if self._thread and self._thread is not threading.current_thread():
+            self._thread.join(timeout=3)
+
+
+def _read(answer: Reply | bytes | str, entries: int) -> Reply:
+    return answer if isinstance(answer, Reply) else layout.parse_reply(answer, entries)
