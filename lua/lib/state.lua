@@ -14,6 +14,7 @@ local number, lease = tonumber(ARGV[3]), tonumber(ARGV[4])
 
 --@const KEEP_MS 7200000 -- keys beside the state; longer than any lease
 --@const KEEP_STATE_MS 10800000 -- the state outlives them while anybody is here
+--@const KEEP_IDLE_MS 60000      -- a full bucket nobody asks for need not be kept
 --@const KEEP_QUOTA_MS 604800000
 --@const TOUCH_US 600000000 -- how often the terms above are renewed
 
@@ -61,7 +62,7 @@ local function save_state()
       full_us = math.max(full_us, ceil_div(limit[CAP] * limit[DEN] - limit[LEVEL], limit[NUM]))
     end
   end
-  local keep = ceil_div(full_us, 1000) + ((s.held + s.waiting > 0) and KEEP_STATE_MS or MINUTE_MS)
+  local keep = ceil_div(full_us, 1000) + ((s.held + s.waiting > 0) and KEEP_STATE_MS or KEEP_IDLE_MS)
   if now - s.touched > TOUCH_US then
     for i = 3, 8 do redis.call('PEXPIRE', KEYS[i], KEEP_MS) end
     redis.call('PEXPIRE', QUOTA, KEEP_QUOTA_MS)
