@@ -58,7 +58,8 @@ def _listen(config: MockConfig) -> tuple[socket.socket, str]:
 
 
 def _missing(exc: ImportError) -> ConfigError:
-    return ConfigError(f"the mock server needs {exc.name}: pip install 'llm-limiter[mock]'")
+    package = (exc.name or "more").partition(".")[0]
+    return ConfigError(f"the mock server needs {package}: pip install 'llm-limiter[mock]'")
 
 
 def create_app(config: MockConfig, *, clock_us: Callable[[], int] | None = None) -> Starlette:
