@@ -108,7 +108,7 @@ class Bucket(Meter):
 
     def settle(self, charge: Charge, actual: int, now_us: int) -> None:
         back = (charge.amount - actual) * self._period_us
-        self._level = min(self._full, self._refilled(now_us) + back)
+        self._level = self._refilled(now_us) + back  # what is above the rim runs off on refill
 
     def drain(self, amount: int, now_us: int) -> None:
         there = max(0, self._refilled(now_us))

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 LISTENING = "listening on "
+_NOT_STARTED = "the mock server did not start: see what it wrote to standard error"
 
 
 def _announce(url: str) -> None:
@@ -214,7 +215,9 @@ def _thread(config: MockConfig, clock_us: Callable[[], int] | None) -> Iterator[
     runner = threading.Thread(target=server.run, args=([listener],), name="limiter-mock")
     runner.start()
     try:
-        ready.wait()
+        while not ready.wait(0.1):
+            if not runner.is_alive():
+                raise ConfigError(_NOT_STARTED)
         yield MockServer(url, config.uds)
     finally:
         server.should_exit = True
@@ -238,7 +241,7 @@ def _child(config: MockConfig) -> Iterator[MockServer]:
             assert child.stdout is not None
             line = child.stdout.readline()
             if not line.startswith(LISTENING):
-                raise ConfigError("the mock server did not start: its standard error says why")
+                raise ConfigError(_NOT_STARTED)
             yield MockServer(line.removeprefix(LISTENING).strip(), config.uds, child.pid)
             child.stdin.close()
             child.wait(timeout=10)

@@ -77,16 +77,36 @@ def test_a_sliding_log_holds_in_every_window(calls):
 @given(CALLS)
 def test_a_fixed_window_starts_with_the_first_call_and_holds_in_each(calls):
     """Windows follow each other from the first call on; each admits L and no more."""
-    admitted = accepted("fixed", calls)
-    start_us = calls[0][0]
-    now_us, used = 0, {}
+    start_us, now_us, used, expected = calls[0][0], 0, {}, []
     for gap_us, amount in calls:
         now_us += gap_us
         window = (now_us - start_us) // MINUTE_US
         if used.get(window, 0) + amount <= LIMIT:
             used[window] = used.get(window, 0) + amount
-    assert sum(n for _, n in admitted) == sum(used.values())
-    assert all(total <= LIMIT for total in used.values())
+            expected.append((now_us, amount))
+    assert accepted("fixed", calls) == expected
+
+
+@pytest.mark.parametrize("model", ["fixed", "sliding"])
+def test_a_window_ends_after_sixty_seconds_and_not_before(model):
+    """The microsecond counts: at 60 s less one it is closed, at 60 s it is open."""
+    calls = [(0, LIMIT), (MINUTE_US - 1, 1), (1, 1)]
+    assert accepted(model, calls) == [(0, LIMIT), (MINUTE_US, 1)]
+
+
+def test_fixed_windows_stay_aligned_after_a_pause():
+    """A window that opens late ends with the raster of the first call, not 60 s after that."""
+    calls = [(0, LIMIT), (MINUTE_US * 3 // 2, LIMIT), (MINUTE_US // 2, LIMIT)]
+    assert len(accepted("fixed", calls)) == 3
+
+
+def test_a_sliding_log_waits_for_as_many_charges_as_it_takes():
+    """The wait ends when enough of the oldest charges have aged away, no sooner."""
+    enforcer = Enforcer("sliding", {"tokens": 10})
+    for at_us, amount in ((0, 3), (10, 3), (20, 4)):
+        enforcer.admit({"tokens": amount}, at_us)
+    waits = [enforcer.admit({"tokens": n}, 20).wait_us for n in (3, 4, 6, 7)]
+    assert waits == [MINUTE_US + left for left in (-20, -10, -10, 0)]
 
 
 @given(SMALL_CALLS)

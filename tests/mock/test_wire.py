@@ -150,7 +150,7 @@ def test_chat_charges_agree_with_recorded_headers():
 
 
 def chat(**body):
-    asked = {"model": "gpt-4o", "messages": [{"role": "user", "content": "héllo"}], **body}
+    asked = {"model": "gpt-4o", "messages": [{"role": "user", "content": "€€"}], **body}
     return read_call("chat", json.dumps(asked).encode(), None)
 
 
