@@ -72,11 +72,8 @@ class _Levels:
     def give_back(self, difference: Sequence[float]) -> None:
         """Add a refund, never above capacity; a negative one is debt and is always taken."""
         for i, (bucket, units) in enumerate(zip(self.buckets, difference, strict=True)):
-            if units < 0:
-                self.levels[i] += units
-            else:
-                full = max(bucket.capacity, self.levels[i])
-                self.levels[i] = min(full, self.levels[i] + units)
+            full = max(bucket.capacity, self.levels[i])
+            self.levels[i] = min(full, self.levels[i] + units)
 
     def fits_at(self, estimate: Sequence[float]) -> float:
         """Return the second at which refill alone lets `estimate` in; infinity if it never does.
