@@ -18,7 +18,7 @@ HOME = REPOSITORY / ".bench"
 _STAMP = "installed.txt"
 
 
-class EnvironmentMissing(RuntimeError):
+class EnvironmentMissingError(RuntimeError):
     """Say why an environment could not be made; a benchmark reports it instead of a number."""
 
 
@@ -46,13 +46,13 @@ def find_python(at_least: tuple[int, int], newest: tuple[int, int] = (3, 14)) ->
     `~/.pyenv`).
 
     Raises:
-        EnvironmentMissing: there is none; the message says what to install.
+        EnvironmentMissingError: there is none; the message says what to install.
     """
     for candidate in _interpreters(at_least, newest):
         if at_least <= version_of(candidate) <= newest:
             return candidate
     wanted = ".".join(map(str, at_least))
-    raise EnvironmentMissing(f"no Python >= {wanted} on PATH or in pyenv: install one")
+    raise EnvironmentMissingError(f"no Python >= {wanted} on PATH or in pyenv: install one")
 
 
 def _interpreters(at_least: tuple[int, int], newest: tuple[int, int]) -> list[Path]:
@@ -72,7 +72,7 @@ def ensure(name: str, packages: tuple[str, ...], at_least: tuple[int, int] = (3,
     A stamp of the packages' names makes a changed list install again.
 
     Raises:
-        EnvironmentMissing: no fitting Python, or pip failed (its last lines are in the message).
+        EnvironmentMissingError: no fitting Python, or pip failed (the message ends with its words).
     """
     home = HOME / name
     python = home / "bin" / "python"
@@ -91,7 +91,7 @@ def _run(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     if done.returncode:
         last = "\n".join((done.stderr or done.stdout).strip().splitlines()[-5:])
-        raise EnvironmentMissing(f"{' '.join(command[:4])} … failed: {last}")
+        raise EnvironmentMissingError(f"{' '.join(command[:4])} … failed: {last}")
 
 
 def installed(python: Path, package: str) -> str:

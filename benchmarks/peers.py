@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from benchmarks.environments import EnvironmentMissing, ensure
+from benchmarks.environments import EnvironmentMissingError, ensure
 
 _TOKEN_THROTTLE = ("token-throttle[redis]>=14,<15",)
 _SCRIPT = Path(__file__).with_name("peer_token_throttle.py")
@@ -28,7 +28,7 @@ def token_throttle(
     """
     try:
         python = ensure("venv-peer", _TOKEN_THROTTLE, at_least=(3, 12))
-    except EnvironmentMissing as exc:
+    except EnvironmentMissingError as exc:
         return {"pairs_per_s": None, "reason": str(exc)}
     command = [str(python), str(_SCRIPT), url, "--seconds", str(seconds)]
     command += ["--tasks", *map(str, tasks)]
