@@ -3,6 +3,13 @@
 They run in an environment of their own and are driven with the real openai client. What each one
 enforces and charges was read in its source and is checked against its headers by running this
 module. It must never be fed a number of ours: that is the point of somebody else's server.
+
+What their headers mean differs, and none is OpenAI's "time until full" throughout:
+mocklimit's `reset` is that for its token bucket, the time to the window's end for a fixed window,
+and the time until the oldest call leaves for a sliding one; so is its `retry-after-ms`, which may
+then free too little. In its 429s the limits that did not refuse show `remaining` less a cost that
+was never charged. fakeai's `reset` is a Unix time in whole seconds, its `retry-after` is the wait
+rounded up to the next whole second.
 """
 
 from __future__ import annotations
@@ -75,6 +82,21 @@ class LimitingServer:
     base_url: str
     limits: tuple[EnforcedLimit, ...]
     charge: Callable[[bytes | Mapping[str, Any], Mapping[str, Any] | None], int]
+
+    def buckets(self, burst_calls: float, largest_tokens: float) -> list[Bucket]:
+        """Return a bucket per limit for `perfect_line`, with room for so many of the largest calls.
+
+        See `EnforcedLimit.bucket`: only windows need the burst to be said.
+        """
+        largest = self.cost(largest_tokens)
+        return [
+            limit.bucket(burst_calls * units)
+            for limit, units in zip(self.limits, largest, strict=True)
+        ]
+
+    def cost(self, tokens: float) -> tuple[float, ...]:
+        """Return what one call of so many tokens takes from each of `limits`, in their order."""
+        return tuple(1 if limit.dimension == "requests" else tokens for limit in self.limits)
 
 
 def encoded(body: bytes | Mapping[str, Any]) -> bytes:

@@ -10,10 +10,11 @@ import pytest
 import redis
 
 from benchmarks.environments import EnvironmentMissingError, find_python, version_of
-from benchmarks.perfect_line import Bucket
+from benchmarks.perfect_line import Bucket, Call, perfect_line
 from benchmarks.processes import running
 from benchmarks.servers import (
     EnforcedLimit,
+    LimitingServer,
     configurations,
     encoded,
     fakeai_charge,
@@ -51,6 +52,25 @@ def test_no_window_ever_sees_more_than_its_limit() -> None:
     bucket = limit.bucket(burst=600)
     assert bucket == Bucket(600, 900)
     assert bucket.capacity + bucket.rate_per_s * limit.window_s == limit.amount
+
+
+def test_a_servers_limits_are_the_perfect_lines_buckets() -> None:
+    """A stack of windows is a bucket each; 2 of 10 calls a second go into the burst, 8 are rate."""
+    entries = [
+        {"dimension": "requests", "limit": 10, "window_seconds": 1},
+        {"dimension": "total_tokens", "limit": 60_000, "window_seconds": 60},
+    ]
+    limits = read_limits({"policies": {"chat": {"strategy": "fixed_window", "limits": entries}}})
+    server = LimitingServer("mocklimit", "http://127.0.0.1/v1", limits, mocklimit_charge)
+    assert server.cost(500) == (1, 500)
+    assert server.buckets(burst_calls=2, largest_tokens=500) == [
+        Bucket(2, 8),
+        Bucket(1_000, 59_000 / 60),
+    ]
+    calls = [Call(server.cost(500), server.cost(500))] * 4
+    # Tokens bind: 2,000 - 1,000 of burst, at 983.3 a second.
+    line = perfect_line(server.buckets(2, 500), calls)
+    assert line.makespan_s == pytest.approx(60 / 59)
 
 
 def test_mocklimit_charges_the_whole_body_and_the_completion() -> None:
