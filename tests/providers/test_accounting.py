@@ -191,7 +191,8 @@ def test_azure_reserves_the_maximum_and_gives_nothing_back():
     before = azure.estimate(path, ask)
     assert before == {"requests": 1, "tokens": 25 + 1 + 1 + 200}
     assert azure.estimate(path, ask, rule="documented") == before
-    assert azure.settled(path, before, Usage(20, 30)) == before
+    assert azure.settled(path, before, Usage(20, 30), rule="documented") == before
+    assert azure.settled("/openai/v1/responses", before, Usage(20, 30)) == before
     assert azure.estimate(path, ask, rule="usage") == {"requests": 1, "tokens": 27 + 200}
     assert azure.settled(path, before, Usage(20, 30), rule="usage")["tokens"] == 50
 

@@ -148,6 +148,20 @@ def test_any_split_tells_the_same(stream, eol, bom, places):
     assert told(tapped(*cut(data, places))) == told(tapped(stream))
 
 
+def cut_to_bytes(data):
+    return [data[i : i + 1] for i in range(len(data))]
+
+
+@pytest.mark.parametrize("eol", [b"\n", b"\r", b"\r\n"])
+def test_bytes_one_by_one_tell_the_same(eol):
+    """A line end that is cut in two is one line end, and a mark at the start is no text."""
+    data = b"\xef\xbb\xbfevent: a\ndata: 1\ndata: 2\n\ndata: 3\n\n".replace(b"\n", eol)
+    events = Events()
+    found = [e for byte in cut_to_bytes(data) for e in events.feed(byte)]
+    assert found == [Event("a", b"1\n2"), Event("", b"3")]
+    assert list(Events().feed(data)) == found
+
+
 LINES = st.one_of(
     st.sampled_from(
         ["", "", "data", "data:", ":comment", "event: e", "event:", "id: 1", "retry: 5"]
