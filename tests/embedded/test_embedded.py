@@ -216,13 +216,13 @@ def test_fork_while_joining_leaves_no_lock_behind(world, actor):
 
 
 def test_orphan_is_adopted(world, monkeypatch):
-    """A server whose guard was killed gets another from the next join, and ends when unused."""
+    """An orphan (its guard killed, group and all) gets another guard, and ends when unused."""
     monkeypatch.setenv("LIMITER_EMBEDDED_IDLE_S", "0.2")
     embedded.join()
     server, guards = world.server(), world.guards()
     world.call("SET", "kept", "1")
     for guard in guards:
-        os.kill(guard, signal.SIGKILL)
+        os.killpg(os.getpgid(guard), signal.SIGKILL)
     world.wait(lambda: world.processes() == {server})
     embedded.join()
     assert world.server() == server
