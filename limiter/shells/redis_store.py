@@ -33,7 +33,11 @@ _AWAY = (
     OSError,
     TimeoutError,
 )
-_REFUSED = (exceptions.AuthenticationError, exceptions.AuthorizationError)
+_REFUSED = (
+    exceptions.AuthenticationError,
+    exceptions.AuthorizationError,
+    exceptions.NoPermissionError,
+)
 
 Found = tuple[str, str, str]  # version, definition, origin
 

@@ -171,6 +171,7 @@ class SyncShell:
                 deadline = None
             if not lane.leading and lane.line.outbox:
                 self._lead(lane, request, deadline)
+                self._settle_down(lane)
 
     def post(self, lane: Lane, request: Request) -> None:
         """Send a request soon, by the keeper; nobody waits for it."""
