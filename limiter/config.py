@@ -114,7 +114,7 @@ def _quota(where: str, name: str, value: object) -> Quota:
 def _limits(where: str, value: object) -> list[Limit]:
     if not isinstance(value, list):
         raise ConfigError(
-            f"{where}: is a list of tables, as [{{dimension = \"images\", amount = 50}}]."
+            f'{where}: is a list of tables, as [{{dimension = "images", amount = 50}}].'
         )  # fmt: skip
     return [_limit(f"{where}[{place}]", each) for place, each in enumerate(value)]
 

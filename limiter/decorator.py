@@ -149,7 +149,9 @@ class _Watch:
         self.usage = _told(item) or self.usage
         return item
 
-    def used(self, reservation: Reservation | AsyncReservation, error: BaseException | None) -> dict[str, int]:
+    def used(
+        self, reservation: Reservation | AsyncReservation, error: BaseException | None
+    ) -> dict[str, int]:
         if self.usage is not None or not isinstance(error, Exception):
             return _end(self.usage)
         return used_by_failure(error, reservation.estimate)

@@ -19,7 +19,7 @@ def default_limiter() -> Limiter:
     Raises:
         ConfigError: `limiter.toml` or `LIMITER_URL` is wrong.
     """
-    global _default, _pid  # noqa: PLW0603 - one per process is what it is
+    global _default, _pid
     with _lock:
         if _default is None:
             from limiter import config

@@ -19,6 +19,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         needs = f"The command line needs {', '.join(missing)}"
         sys.stderr.write(f"{needs}: pip install 'llm-limiter[cli]'\n")
         return 2
-    from limiter.cli.app import run_app  # noqa: PLC0415 - needs the extra
+    from limiter.cli.app import run_app
 
     return run_app(arguments)

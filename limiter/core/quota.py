@@ -71,12 +71,12 @@ class Limit:
             )
 
     def _check_burst(self) -> None:
-        if isinstance(self.burst, str):
-            if self.burst not in ("full", "smooth"):
-                raise ConfigError(
-                    f"burst is 'full', 'smooth' or a number of seconds, got {self.burst!r:.40}."
-                )
-        else:
+        words: tuple[object, ...] = ("full", "smooth")
+        if isinstance(self.burst, str) and self.burst not in words:
+            raise ConfigError(
+                f"burst is 'full', 'smooth' or a number of seconds, got {self.burst!r:.40}."
+            )
+        if self.burst not in words:
             _positive(self.burst, "burst (seconds)", high=400 * DAY_S)
         if self.per is None and self.burst != "full":
             raise ConfigError(
@@ -98,8 +98,7 @@ class Limit:
             return self.amount
         if self.burst == "smooth":
             return 0
-        assert not isinstance(self.burst, str)
-        return int(self.amount * Fraction(self.burst) / Fraction(self.per))
+        return int(self.amount * Fraction(float(self.burst)) / Fraction(self.per))
 
     @property
     def ceiling(self) -> int:
@@ -119,7 +118,9 @@ class Limit:
         """
         if self.per is None:
             return Fraction(0)
-        return _below(Fraction(self.amount) / (Fraction(self.per) * _US), SCALED_MAX // self.ceiling)
+        return _below(
+            Fraction(self.amount) / (Fraction(self.per) * _US), SCALED_MAX // self.ceiling
+        )
 
 
 def _below(exact: Fraction, largest: int) -> Fraction:

@@ -45,7 +45,7 @@ def test_a_function_settles_by_what_it_returns(limiter: object) -> None:
 def test_a_coroutine_settles_by_what_it_returns(limiter: object) -> None:
     """The same, awaited."""
 
-    @rate_limited("q", limiter=limiter, cost=lambda text: len(text))
+    @rate_limited("q", limiter=limiter, cost=len)
     async def ask(text: str) -> dict:
         return {"usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}}
 
@@ -76,7 +76,8 @@ CHUNKS = [{"choices": [1]}, {"choices": [2]}, {"usage": {"total_tokens": 30}}]
 
 
 @pytest.mark.parametrize(
-    ("how", "tokens"), [("ends", 970), ("closed early", 988), ("breaks", 988), ("never begun", 1000)]
+    ("how", "tokens"),
+    [("ends", 970), ("closed early", 988), ("breaks", 988), ("never begun", 1000)],
 )
 def test_a_generator_settles_however_it_ends(limiter: object, how: str, tokens: int) -> None:
     """Law 3: a stream settles when it ends, breaks or is closed early; begun is when it reserves."""

@@ -20,7 +20,6 @@ from tests.api.test_scenarios import slow, until
 from tests.proxy import proxy
 
 
-
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.asyncio
 async def test_lost_answers_change_nothing(kind: str, url: str, name: str, seed: int) -> None:
@@ -100,7 +99,9 @@ async def test_a_store_that_is_away_is_said_so(kind: str, name: str) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_store_that_comes_back_is_used_again(kind: str, name: str, tmp_path: object) -> None:
+async def test_a_store_that_comes_back_is_used_again(
+    kind: str, name: str, tmp_path: object
+) -> None:
     """Calls during an outage that is shorter than their patience end as if nothing had happened."""
     with contextlib.ExitStack() as stack:
         binary = servers.binaries()["valkey"]

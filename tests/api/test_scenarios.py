@@ -87,7 +87,9 @@ async def test_a_timeout_leaves_nothing_behind(kind: str, store_url: str, name: 
         face = make(Quota(name, tpm=600))
         r = await face.acquire(name, tokens=600)
         for timeout in (0, 0.05):
-            with pytest.raises(WaitTimeout, match=r"needs 200 tokens, \d+ left, free in about") as info:
+            with pytest.raises(
+                WaitTimeout, match=r"needs 200 tokens, \d+ left, free in about"
+            ) as info:
                 await face.acquire(name, tokens=200, timeout=timeout)
             assert info.value.quota == name
             assert 15 < info.value.wait_s <= 20
@@ -105,7 +107,9 @@ async def test_never_fits_says_both_numbers(kind: str, store_url: str, name: str
     """Law 9: an impossible call fails at once, even with a line before it."""
     async with faces(kind, store_url) as make:
         face = make(slow(name, 1000))
-        with pytest.raises(NeverFits, match=r"needs 1,001 tokens.*never grants more than 1,000") as info:
+        with pytest.raises(
+            NeverFits, match=r"needs 1,001 tokens.*never grants more than 1,000"
+        ) as info:
             await face.acquire(name, tokens=1001)
         assert (info.value.cost, info.value.capacity) == (1001, 1000)
         assert (await face.peek(name)).waiting == 0

@@ -93,7 +93,9 @@ class Owner:
     def ask(self, flags: int = layout.MAY_WAIT, **cost: int) -> int:
         """Send one acquire; return its number."""
         self.calls += 1
-        self.result = self.send(layout.acquire(self.calls, self.story.agreed.cost(cost), flags=flags))[0]
+        self.result = self.send(
+            layout.acquire(self.calls, self.story.agreed.cost(cost), flags=flags)
+        )[0]
         if self.result.status == Status.GRANTED:
             self.granted.append(self.calls)
         return self.calls

@@ -305,10 +305,14 @@ def test_a_replayed_batch_changes_nothing(tell: Tell) -> None:
     story = tell(tpd=1000, concurrency=3)
     ann = story.owner("ann")
     held = ann.ask(tokens=100)
-    ann.send(layout.acquire(7, story.agreed.cost({"tokens": 50}), flags=1), layout.settle(held, (10, 1)))
+    ann.send(
+        layout.acquire(7, story.agreed.cost({"tokens": 50}), flags=1), layout.settle(held, (10, 1))
+    )
     before = story.levels()
     for number in (1, 2):
-        assert ann.send(layout.acquire(7, (50, 1), flags=1), layout.cancel(held), number=number) == []
+        assert (
+            ann.send(layout.acquire(7, (50, 1), flags=1), layout.cancel(held), number=number) == []
+        )
         assert ann.reply.outcome == layout.Outcome.FENCED
     assert story.levels() == before == {"tokens/day": 940, "concurrency": 2}
 
