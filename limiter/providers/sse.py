@@ -65,7 +65,7 @@ class Events:
         if len(self._line) + len(piece) > self._max:
             self._line_is_long = True
             self._line.clear()
-        elif not self._line_is_long:
+        else:
             self._line += piece
 
     def _end_line(self) -> Event | None:
@@ -169,9 +169,8 @@ class Tap:
 
 def usage_of_event(payload: Mapping[str, Any]) -> Usage | None:
     """Read the usage of one event; None where it has none (not every number is one)."""
-    return usage_of(
-        {name: payload[name] for name in ("usage", "response", "message") if name in payload}
-    )
+    told = {n: payload[n] for n in ("usage", "response", "message") if payload.get(n)}
+    return usage_of(told) if told else None
 
 
 def written_bytes(kind: str, payload: Mapping[str, Any]) -> int:
