@@ -84,14 +84,32 @@ class _Held:
     """Hold what both kinds of reservation know."""
 
     def __init__(self, lane: Any, request: Request) -> None:
-        line: Line = lane.line
         self._lane = lane
+        self._line: Line = lane.line
+        self._definition = self._line.definition
+        self._request = request
         self._n = request.n
-        self.quota = line.definition.name
-        self.id = f"{line.owner}:{request.n}"
-        self.estimate = line.definition.by_name(line.definition.cost(request.amounts))
-        self.remaining = ops.levels_by_label(line.definition, request.levels)
         self.state = "held"
+
+    @property
+    def quota(self) -> str:
+        """Return the quota's name."""
+        return self._definition.name
+
+    @property
+    def id(self) -> str:
+        """Return what names this reservation in the whole fleet."""
+        return f"{self._line.owner}:{self._n}"
+
+    @property
+    def estimate(self) -> dict[str, int]:
+        """Return what was reserved, by dimension."""
+        return self._definition.by_name(self._definition.cost(self._request.amounts))
+
+    @property
+    def remaining(self) -> dict[str, int]:
+        """Return what was left of each limit right after the grant, by label."""
+        return ops.levels_by_label(self._definition, self._request.levels)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.quota!r} {self.id} {self.state} {self.estimate}>"
@@ -124,10 +142,6 @@ class Reservation(_Held):
     concurrency slots come back after the lease and its estimate counts as used.
 
     Attributes:
-        quota: the quota's name.
-        id: unique in the fleet.
-        estimate: what was reserved, by dimension.
-        remaining: what was left of each limit right after the grant, by label.
         state: `held`, `settled` or `cancelled`.
     """
 

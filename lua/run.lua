@@ -7,7 +7,7 @@
 -- KEYS[2] quota     hash     the definition, read only when the state is gone
 -- KEYS[3] tickets   hash     id -> ticket
 -- KEYS[4] line      zset     the order of tickets
--- KEYS[5] holds     zset     held reservations, by id
+-- KEYS[5] holds     hash     id -> held reservation
 -- KEYS[6] owners    zset     owner -> when to look whether it is alive
 -- KEYS[7] numbers   hash     owner -> number of its last batch, when it was seen, its lease
 -- KEYS[8] lapsed    hash     reservations whose owner was lost, for a late settle
@@ -25,7 +25,8 @@
 --   "1" fenced: a batch with this number or a higher one has run; nothing was done
 --   "2" stale: the definition is another; nothing was done
 --   "3" undeclared: there is no definition; nothing was done
---   "0 next_us mine waiting held L level*L" then, for each entry, "status wait_us level*L",
+--   "0 next_us mine waiting held L level*L" then, for each entry, its status (and for an acquire
+--   "wait_us level*L": how long it waits at most, and what is left after it),
 --   then "G" and, for each grant to this owner, "n status level*L".
 -- next_us: until the head of the line fits; -1: no head, or only an event can help.
 -- mine: 1 if the head is this owner's.

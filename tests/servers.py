@@ -40,6 +40,13 @@ def server(binary: str, *options: str) -> Iterator[str]:
         shutil.rmtree(folder)
 
 
+@contextlib.contextmanager
+def all_kinds() -> Iterator[dict[str, str]]:
+    """Run one server of each kind; yield their URLs by kind."""
+    with contextlib.ExitStack() as stack:
+        yield {kind: stack.enter_context(server(path)) for kind, path in binaries().items()}
+
+
 def start(binary: str, socket: Path, *options: str) -> subprocess.Popen[bytes]:
     """Start a server and wait until it answers."""
     command = [binary, "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir",

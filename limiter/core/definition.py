@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
 
 from limiter.core.quota import Limit, Quota
@@ -27,11 +28,13 @@ class Definition:
     limits: tuple[Limit, ...]
     models: tuple[str, ...]
     text: str
+    labels: tuple[str, ...] = field(init=False)  # in the order of every list of levels
+    _defaults: tuple[int, ...] = field(init=False)
 
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Name the limits in the order of every list of levels."""
-        return tuple(limit.label for limit in self.limits)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", tuple(limit.label for limit in self.limits))
+        defaults = tuple(_DEFAULT_COST.get(dim, 0) for dim in self.dims)
+        object.__setattr__(self, "_defaults", defaults)
 
     def quota(self) -> Quota:
         """Return the quota as a caller would write it."""
@@ -43,11 +46,11 @@ class Definition:
         Dimensions that the quota has no limit for are left out: an estimate may know more than a
         quota limits.
         """
-        return tuple(given.get(dim, _DEFAULT_COST.get(dim, 0)) for dim in self.dims)
+        return tuple(map(given.get, self.dims, self._defaults))  # type: ignore[arg-type]
 
     def actual(self, given: Mapping[str, int]) -> tuple[int, ...]:
         """Order what was used; −1 (the estimate stands) where nothing is said."""
-        return tuple(given.get(dim, -1) for dim in self.dims)
+        return tuple(map(given.get, self.dims, repeat(-1)))  # type: ignore[arg-type]
 
     def by_name(self, cost: Sequence[int]) -> dict[str, int]:
         """Undo `cost`, for messages and for `Reservation.estimate`."""

@@ -27,6 +27,9 @@ class Op(enum.IntEnum):
     RENEW = 4
 
 
+_ACQUIRE = Op.ACQUIRE.value
+
+
 class Status(enum.IntEnum):
     """Name what a script says of one entry."""
 
@@ -75,7 +78,11 @@ def renew(n: int) -> Entry:
 
 
 class Result(NamedTuple):
-    """Hold what became of one entry; levels are whole units, in the order of the limits."""
+    """Hold what became of one entry.
+
+    After an acquire also how long it waits at most, and the levels that are left, in whole units
+    and in the order of the limits.
+    """
 
     status: int
     wait_us: int
@@ -153,8 +160,8 @@ def pack_entries(entries: Iterable[Entry]) -> bytes:
     return packed
 
 
-def parse_reply(text: str | bytes, entries: int) -> Reply:
-    """Read the answer of run.lua to a batch of so many entries.
+def parse_reply(text: str | bytes, entries: Sequence[Entry]) -> Reply:
+    """Read the answer of run.lua to a batch of these entries.
 
     Raises:
         ScriptError: it is no such answer.
@@ -164,13 +171,17 @@ def parse_reply(text: str | bytes, entries: int) -> Reply:
         if numbers[0] != Outcome.DONE:
             return Reply(Outcome(numbers[0]))
         _, next_us, mine, waiting, held, limits = numbers[:6]
+        levels = tuple(numbers[6 : 6 + limits])
         at, results = 6 + limits, []
-        width = 2 + limits
-        for start in range(at, at + entries * width, width):
-            status, wait_us = numbers[start], numbers[start + 1]
-            results.append(Result(status, wait_us, tuple(numbers[start + 2 : start + width])))
-        grants = _grants(numbers, at + entries * width, limits)
-        levels = tuple(numbers[6:at])
+        for entry in entries:
+            if entry[0] == _ACQUIRE:
+                end = at + 2 + limits
+                results.append(Result(numbers[at], numbers[at + 1], tuple(numbers[at + 2 : end])))
+                at = end
+            else:
+                results.append(Result(numbers[at], 0, ()))
+                at += 1
+        grants = _grants(numbers, at, limits)
     except (ValueError, IndexError) as exc:
         raise ScriptError(f"The store answered {text[:200]!r}, which is no reply of run.lua; "
                           "check that only this package writes to its keys.") from exc  # fmt: skip

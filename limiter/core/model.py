@@ -173,7 +173,7 @@ class Model:
                 status = self._cancel(key)
             case _:
                 status = self._renew(key)
-        return Result(status, wait_us, self._levels())
+        return Result(status, wait_us, self._levels() if op == Op.ACQUIRE else ())
 
     def _acquire(self, key: Id, flags: int, flow: str, cost: Cost) -> tuple[Status, int]:
         if flags & ASKED_BEFORE and (known := self._renew(key)) != Status.GONE:

@@ -237,5 +237,10 @@ def check_cost(cost: Mapping[str, object]) -> dict[str, int]:
     Raises:
         ConfigError: an amount is negative, no whole number, or above 2^50.
     """
-    return {name: _whole(amount, f"The cost in {name!r}", low=0, high=SCALED_MAX)
-            for name, amount in cost.items()}
+    checked: dict[str, int] = {}
+    for name, amount in cost.items():
+        if type(amount) is int and 0 <= amount <= SCALED_MAX:  # the hot path
+            checked[name] = amount
+        else:
+            checked[name] = _whole(amount, f"The cost in {name!r}", low=0, high=SCALED_MAX)
+    return checked

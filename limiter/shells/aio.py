@@ -147,7 +147,7 @@ class AsyncShell:
         lane = await self.lane(name)
         batch = Batch(0, lane.line.definition.version, [], [])
         wire = Wire(layout.keys(name), "observer", 0, sharded=self.store.sharded)
-        reply = _read(await self.store.run(wire, batch), 0)
+        reply = _read(await self.store.run(wire, batch), batch)
         if reply.outcome != layout.Outcome.DONE:
             lane.line.redefine(await self._agree(name, follow=True))
             return await self.observe(name)
@@ -218,7 +218,7 @@ class AsyncShell:
     async def _run(self, lane: Lane, batch: Batch) -> list[Request]:
         line = lane.line
         try:
-            reply = _read(await self.store.run(lane.wire, batch), len(batch.entries))
+            reply = _read(await self.store.run(lane.wire, batch), batch)
         except StoreError as exc:
             return line.lost(exc, now_us(), retry=exc.retry)
         except BaseException:
@@ -307,5 +307,5 @@ def _resolve(request: Request) -> None:
         request.waiter.set_result(None)
 
 
-def _read(answer: Reply | bytes | str, entries: int) -> Reply:
-    return answer if isinstance(answer, Reply) else layout.parse_reply(answer, entries)
+def _read(answer: Reply | bytes | str, batch: Batch) -> Reply:
+    return answer if isinstance(answer, Reply) else layout.parse_reply(answer, batch.entries)

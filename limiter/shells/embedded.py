@@ -27,7 +27,7 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -116,26 +116,20 @@ def join(user: Hashable = None) -> str:
     who uses the server within this process, for `leave`.
 
     Raises:
-        ConfigError: the directory is unsafe, LIMITER_EMBEDDED_IDLE_S is no number, or no server
+        ConfigError: the directory is unsafe, LIMITER_EMBEDDED_IDLE_S is no time, or no server
             can run here.
         StoreError: the server does not start or does not answer; ends with the log's tail.
     """
     deadline = time.monotonic() + _JOIN_S
-    folder = directory()
-    with _mutex, _starting(folder, deadline):
-        use = _uses.get(folder) or _Use(_open(folder, guard.USE_LOCK))
-        try:
-            _lock(use.lock, guard.SHARED, deadline, folder)
-            # A process that is gone before the guard looks has been here nevertheless.
-            os.utime(use.lock)
-            if not (guard.answers(f"{folder}/{guard.SOCKET}") and _is_guarded(folder)):
-                _start(folder, deadline)
-        except BaseException:
-            if not use.users:
-                _close(use.lock)
-            raise
-        use.users.add(user)
-        _uses[folder] = use
+    folder, idle_s = directory(), _idle_s()
+    try:
+        with _mutex, _starting(folder, deadline):
+            _use_server(folder, user, idle_s, deadline)
+    except OSError as exc:
+        raise StoreError(
+            f"Cannot use {folder} for the embedded server ({exc.strerror}); mend that, or set "
+            "LIMITER_RUNTIME_DIR to another directory, or LIMITER_URL to a Redis."
+        ) from exc
     return f"{folder}/{guard.SOCKET}"
 
 
@@ -171,12 +165,18 @@ def _interpreter() -> str | None:
 def _wanted() -> Path:
     if explicit := os.environ.get("LIMITER_RUNTIME_DIR"):
         return Path(explicit).expanduser().absolute()
-    # Under sudo the variable may still name another user's directory, in a container none.
-    session = Path(os.environ.get("XDG_RUNTIME_DIR") or "/")
-    with suppress(OSError):
-        if session.is_absolute() and session.stat().st_uid == os.geteuid() and session != Path("/"):
-            return session / "limiter"
+    session = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
+    if session.is_absolute() and _is_own(session):
+        return session / "limiter"
     return Path(tempfile.gettempdir(), f"limiter-{os.geteuid()}").absolute()
+
+
+def _is_own(session: Path) -> bool:
+    # Under sudo the variable may still name another user's directory, in a container none.
+    try:
+        return session.stat().st_uid == os.geteuid()
+    except OSError:
+        return False
 
 
 def _short(folder: Path) -> Path:
@@ -202,6 +202,40 @@ def _idle_s() -> float:
             f"LIMITER_EMBEDDED_IDLE_S is {text!r}; set it to seconds, 0 or more, such as 60."
         )
     return idle_s
+
+
+def _use_server(folder: Path, user: Hashable, idle_s: float, deadline: float) -> None:
+    use = _use(folder)
+    try:
+        _lock(use.lock, guard.SHARED, deadline, folder)
+        # A process that is gone before the guard looks has been here nevertheless.
+        os.utime(use.lock)
+        if not (guard.answers(f"{folder}/{guard.SOCKET}") and _is_guarded(folder)):
+            _start(folder, idle_s, deadline)
+    except BaseException:
+        if not use.users:
+            _close(_uses.pop(folder).lock)
+        raise
+    use.users.add(user)
+
+
+def _use(folder: Path) -> _Use:
+    """Return this process's use of a directory, with a lock that others see."""
+    use = _uses.get(folder)
+    if use and _is_in_place(use.lock, folder / guard.USE_LOCK):
+        return use
+    if use:
+        _close(use.lock)
+    _uses[folder] = _Use(_open(folder, guard.USE_LOCK), use.users if use else set())
+    return _uses[folder]
+
+
+def _is_in_place(lock: int, path: Path) -> bool:
+    """Tell whether the file is still this one: not so once the directory was made anew."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(lock))
+    except FileNotFoundError:
+        return False
 
 
 def _open(folder: Path, name: str) -> int:
@@ -247,7 +281,7 @@ def _is_guarded(folder: Path) -> bool:
         os.close(home)
 
 
-def _start(folder: Path, deadline: float) -> None:
+def _start(folder: Path, idle_s: float, deadline: float) -> None:
     """Have a guard start the server, or adopt one whose guard was killed; wait for its answer."""
     binary, interpreter = _binary(), _interpreter()
     if binary is None or interpreter is None:
@@ -257,7 +291,7 @@ def _start(folder: Path, deadline: float) -> None:
             "process only."
         )
     log = os.open(folder / guard.LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    command = [interpreter, "-I", "-S", guard.__file__, str(folder), binary, str(_idle_s())]
+    command = [interpreter, "-I", "-S", guard.__file__, str(folder), binary, str(idle_s)]
     try:
         # A session of its own: Ctrl-C and a killed process group do not reach it.
         subprocess.run(  # noqa: S603 - paths of our own, no shell
@@ -272,16 +306,16 @@ def _start(folder: Path, deadline: float) -> None:
         )
     except (OSError, subprocess.SubprocessError) as exc:
         raise StoreError(
-            f"The embedded server does not answer on {folder}/{guard.SOCKET} ({exc}). Set "
-            f"LIMITER_URL to a Redis, or mend what its log ends with:\n{_log_tail(folder)}"
+            f"The embedded server does not answer on {folder}/{guard.SOCKET}. Set LIMITER_URL "
+            f"to a Redis, or mend what its log ends with:\n{_log_tail(folder)}"
         ) from exc
     finally:
         os.close(log)
 
 
 def _log_tail(folder: Path) -> str:
-    text = (folder / guard.LOG).read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace")
-    return text.strip() or "(the log is empty)"
+    text = (folder / guard.LOG).read_bytes()[-_LOG_TAIL_BYTES:]
+    return text.decode(errors="replace").strip() or "(the log is empty)"
 
 
 def _forget_after_fork() -> None:

@@ -34,9 +34,9 @@ SOCKET, LOG, START_LOCK, USE_LOCK = "server.sock", "server.log", "start.lock", "
 # A start takes a tenth of a second; this is for a machine that is buried in work.
 START_S = 10.0
 _ABSENT = (FileNotFoundError, ConnectionRefusedError)
-_REPLY_S = 1.0
+_REPLY_S = 0.5
 # Without a save it takes milliseconds; joiners wait meanwhile.
-_ORDERLY_END_S = 2.0
+_ORDERLY_END_S = 1.0
 
 
 def dial(path: str) -> socket.socket:

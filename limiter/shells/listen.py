@@ -85,6 +85,10 @@ class Listener:
         self._closed = True
         thread = self._thread
         if thread and thread is not threading.current_thread():
+            client = self._store.client
+            with contextlib.suppress(*_LOST):
+                # An empty message ends the wait for the next one.
+                (client.spublish if self._store.sharded else client.publish)(self._wanted[0], "")
             thread.join(timeout=3)
 
 

@@ -159,7 +159,10 @@ class RedisStore:
             connection.disconnect()
             self.client.connection_pool.release(connection)
         if self._owned:
+            # A client that was given its pool leaves it open.
             self.client.close()
+            if not self.sharded:
+                self.client.connection_pool.disconnect()
 
 
 class AsyncRedisStore:
@@ -262,3 +265,5 @@ class AsyncRedisStore:
             await self.client.connection_pool.release(connection)
         if self._owned:
             await self.client.aclose()
+            if not self.sharded:
+                await self.client.connection_pool.disconnect()

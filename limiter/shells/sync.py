@@ -118,7 +118,7 @@ class SyncShell:
         lane = self.lane(name)
         batch = Batch(0, lane.line.definition.version, [], [])
         wire = Wire(layout.keys(name), "observer", 0, sharded=self.store.sharded)
-        reply = _read(self.store.run(wire, batch), 0)
+        reply = _read(self.store.run(wire, batch), batch)
         if reply.outcome != layout.Outcome.DONE:
             with lane.lock:
                 lane.line.redefine(self._agree(name, follow=True))
@@ -206,7 +206,7 @@ class SyncShell:
         line = lane.line
         lane.lock.release()
         try:
-            reply = _read(self.store.run(lane.wire, batch), len(batch.entries))
+            reply = _read(self.store.run(lane.wire, batch), batch)
         except StoreError as exc:
             lane.lock.acquire()
             return line.lost(exc, now_us(), retry=exc.retry)
@@ -357,5 +357,5 @@ class _Keeper:
             self._thread.join(timeout=3)
 
 
-def _read(answer: Reply | bytes | str, entries: int) -> Reply:
-    return answer if isinstance(answer, Reply) else layout.parse_reply(answer, entries)
+def _read(answer: Reply | bytes | str, batch: Batch) -> Reply:
+    return answer if isinstance(answer, Reply) else layout.parse_reply(answer, batch.entries)

@@ -1,4 +1,5 @@
--- The operations of a batch. Each appends "status wait_us level*L" to the results.
+-- The operations of a batch. Each appends its status to the results; an acquire also
+-- "wait_us level*L".
 --
 -- {1, n, flags, flow, cost…}  acquire  flags 1: may wait; 2: asked before, the answer was lost
 -- {2, n, actual…}             settle   -1: the estimate stands
@@ -15,7 +16,7 @@
 
 local function acquire(id, flags, flow, cost)
   local may_wait, asked_before = flags % 2 == 1, flags >= 2
-  if asked_before and find_hold(id) then return GRANTED, 0 end
+  if asked_before and redis.call('HEXISTS', HOLDS, id) == 1 then return GRANTED, 0 end
   if asked_before and redis.call('HEXISTS', TICKETS, id) == 1 then return WAITING, 0 end
   if never_fits(cost) then return NEVER, 0 end
   if s.waiting == 0 and fits(cost) then
@@ -29,42 +30,41 @@ local function acquire(id, flags, flow, cost)
 end
 
 local function finish(id, actual)
-  local member = find_hold(id)
-  local late = not member
-  local payload = member and string.sub(member, #id + 2) or redis.call('HGET', LAPSED, id)
-  if not payload then return GONE, 0 end
-  if late then redis.call('HDEL', LAPSED, id) else remove_hold(member) end
+  local payload = redis.call('HGET', HOLDS, id)
+  local late = not payload
+  if late then payload = redis.call('HGET', LAPSED, id) end
+  if not payload then return GONE end
+  if late then redis.call('HDEL', LAPSED, id) else remove_hold(id) end
   local _, cost = read_hold(payload)
   true_up(cost, actual or nothing(cost), late)
-  return late and LATE or DONE, 0
+  return late and LATE or DONE
 end
 
 local function cancel(id)
   local ticket = read_ticket(id)
   if not ticket then return finish(id, nil) end
   remove_ticket(id, ticket)
-  return DONE, 0
+  return DONE
 end
 
 local function renew(id)
-  if find_hold(id) then return GRANTED, 0 end
-  if redis.call('HEXISTS', TICKETS, id) == 1 then return WAITING, 0 end
-  return GONE, 0
+  if redis.call('HEXISTS', HOLDS, id) == 1 then return GRANTED end
+  if redis.call('HEXISTS', TICKETS, id) == 1 then return WAITING end
+  return GONE
 end
 
 local function apply(entry, results)
-  local op, id = entry[1], owner .. ':' .. string.format('%.0f', entry[2])
-  local status, wait_us
+  local op, id = entry[1], owner .. ':' .. entry[2]
   if op == 1 then
-    status, wait_us = acquire(id, entry[3], entry[4], {unpack(entry, 5)})
+    local status, wait_us = acquire(id, entry[3], entry[4], {unpack(entry, 5)})
+    results[#results + 1] = status
+    results[#results + 1] = wait_us
+    append_levels(results)
   elseif op == 2 then
-    status, wait_us = finish(id, {unpack(entry, 3)})
+    results[#results + 1] = finish(id, {unpack(entry, 3)})
   elseif op == 3 then
-    status, wait_us = cancel(id)
+    results[#results + 1] = cancel(id)
   else
-    status, wait_us = renew(id)
+    results[#results + 1] = renew(id)
   end
-  results[#results + 1] = status
-  results[#results + 1] = wait_us
-  append_levels(results)
 end

@@ -1,11 +1,10 @@
--- Held reservations: one sorted set, all scores 0, each member "id msgpack{granted_us, cost…}".
--- In the order of bytes an id is found by its beginning, and so are all ids of one owner.
+-- Held reservations: a hash, id -> msgpack {granted_us, cost…}.
 
 local function take(id, cost)
   for _, limit in ipairs(s.limits) do
     limit[LEVEL] = limit[LEVEL] - (cost[limit[DIM]] or 0) * limit[DEN]
   end
-  redis.call('ZADD', HOLDS, 0, id .. ' ' .. cmsgpack.pack({now, unpack(cost)}))
+  redis.call('HSET', HOLDS, id, cmsgpack.pack({now, unpack(cost)}))
   if s.held == 0 then redis.call('PEXPIRE', HOLDS, KEEP_MS) end
   s.held = s.held + 1
 end
@@ -15,13 +14,8 @@ local function read_hold(payload)
   return table.remove(cost, 1), cost
 end
 
-local function find_hold(id)
-  local found = redis.call('ZRANGEBYLEX', HOLDS, '[' .. id .. ' ', '(' .. id .. '!', 'LIMIT', 0, 1)
-  return found[1]
-end
-
-local function remove_hold(member)
-  redis.call('ZREM', HOLDS, member)
+local function remove_hold(id)
+  redis.call('HDEL', HOLDS, id)
   s.held = math.max(0, s.held - 1)
 end
 
@@ -32,19 +26,23 @@ local function nothing(cost)
 end
 
 -- What was granted after the owner's last sign of life was never picked up: all of it goes back.
--- The rest may have been used: slots go back, the estimate stands until a late settle.
-reap_holds = function(name, seen)
-  local members = redis.call('ZRANGEBYLEX', HOLDS, '[' .. name .. ':', '(' .. name .. ';')
-  for _, member in ipairs(members) do
-    local id, payload = string.match(member, '^(%S+) (.*)$')
-    local granted, cost = read_hold(payload)
-    if granted > seen then
-      true_up(cost, nothing(cost))
-    else
-      true_up(cost, {})
-      redis.call('HSET', LAPSED, id, payload)
-      redis.call('PEXPIRE', LAPSED, KEEP_MS)
+-- The rest may have been used: slots go back, the estimate stands until a late settle. It looks at
+-- every reservation, once for all owners that were found lost together; `lost`: owner -> last seen.
+reap_holds = function(lost)
+  local all = redis.call('HGETALL', HOLDS)
+  for i = 1, #all, 2 do
+    local id, payload = all[i], all[i + 1]
+    local seen = lost[owner_of(id)]
+    if seen then
+      local granted, cost = read_hold(payload)
+      if granted > seen then
+        true_up(cost, nothing(cost))
+      else
+        true_up(cost, {})
+        redis.call('HSET', LAPSED, id, payload)
+        redis.call('PEXPIRE', LAPSED, KEEP_MS)
+      end
+      remove_hold(id)
     end
-    remove_hold(member)
   end
 end

@@ -47,6 +47,7 @@ local reap_holds -- lib/holds.lua
 local function sweep()
   local due = redis.call('ZRANGEBYSCORE', OWNERS, '-inf', string.format('%.0f', now),
     'LIMIT', 0, SWEEP)
+  local lost = {}
   for _, name in ipairs(due) do
     local last, seen, term = read_owner(name)
     if not last or term == 0 then
@@ -55,11 +56,12 @@ local function sweep()
     elseif seen + term > now then
       redis.call('ZADD', OWNERS, string.format('%.0f', seen + term), name)
     else
-      reap_holds(name, seen)
+      lost[name] = seen
       write_owner(name, last, seen, 0)
       redis.call('ZADD', OWNERS, string.format('%.0f', now + FORGET_US), name)
     end
   end
+  if next(lost) and s.held > 0 then reap_holds(lost) end
   local first = redis.call('ZRANGE', OWNERS, 0, 0, 'WITHSCORES')
   s.lapse = first[2] and tonumber(first[2]) or 2 ^ 52
 end

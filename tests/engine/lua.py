@@ -52,4 +52,4 @@ class Lua:
                 assert name not in messages
                 messages[name] = layout.parse_message(message)
             self.client.delete(self.keys.wake + name)
-        return layout.parse_reply(text, len(entries)), messages
+        return layout.parse_reply(text, entries), messages

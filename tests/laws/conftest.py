@@ -1,0 +1,35 @@
+"""The engines that every story is told to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from limiter.core.quota import Quota
+from tests import servers
+from tests.laws.story import Story
+
+Tell = Callable[..., Story]
+
+
+@pytest.fixture(scope="session")
+def urls() -> Iterator[dict[str, str]]:
+    """Run each kind of server once."""
+    with servers.all_kinds() as running:
+        yield running
+
+
+@pytest.fixture(params=["model", *sorted(servers.binaries())])
+def tell(request: pytest.FixtureRequest, urls: dict[str, str], name: str) -> Iterator[Tell]:
+    """Begin a story on one engine: `tell(rpm=60, …)`."""
+    stories: list[Story] = []
+
+    def begin(**limits: object) -> Story:
+        unique = f"{name}-{len(stories)}"
+        stories.append(Story(Quota(unique, **limits), urls.get(request.param)))
+        return stories[-1]
+
+    yield begin
+    for story in stories:
+        story.close()

@@ -1,0 +1,111 @@
+"""Stories: what several owners do to one quota, step by step, with the time in the test's hand.
+
+The same story is told to the reference model and to the Lua on each real server.
+"""
+
+from __future__ import annotations
+
+from limiter.core import definition, layout
+from limiter.core.layout import Grant, Reply, Result, Status
+from limiter.core.model import Model
+from limiter.core.quota import Quota
+from tests.engine.lua import Lua
+
+START_US = 1_700_000_000_000_000
+PATIENT_US = 3_600_000_000  # a lease that no story outlasts by accident
+
+
+class Story:
+    """Hold the clock, and the engine that the story is told to."""
+
+    def __init__(self, quota: Quota, url: str | None) -> None:
+        self.now = START_US
+        self.quota = quota
+        self.lease_us = PATIENT_US
+        if url is None:
+            agreed = definition.read(quota.name, "1", definition.write(quota))
+            self.engine: Model | Lua = Model(agreed, START_US)
+        else:
+            self.engine = Lua(url, quota, START_US)
+        self.owners: dict[str, Owner] = {}
+        self.mail: dict[str, list[Grant]] = {}
+
+    def close(self) -> None:
+        if isinstance(self.engine, Lua):
+            self.engine.close()
+
+    def owner(self, name: str) -> Owner:
+        return self.owners.setdefault(name, Owner(self, name))
+
+    def after(self, seconds: float) -> Story:
+        """Let time pass; nobody does anything."""
+        self.now += round(seconds * 1e6)
+        return self
+
+    def redefine(self, **limits: object) -> None:
+        quota = Quota(self.quota.name, **limits)
+        if isinstance(self.engine, Lua):
+            self.engine.redefine(quota, self.now)
+        else:
+            before = self.engine.definition
+            text = definition.write(quota, before.dims)
+            version = str(int(before.version) + 1)
+            self.engine.redefine(definition.read(quota.name, version, text))
+
+    @property
+    def agreed(self) -> definition.Definition:
+        return self.engine.definition
+
+    def levels(self) -> dict[str, int]:
+        """Look, without being anybody."""
+        reply, _ = self.engine.run(self.now, "observer", 0, 0, self.agreed.version, [])
+        return dict(zip(self.agreed.labels, reply.levels, strict=True))
+
+
+class Owner:
+    """Be one process of the fleet."""
+
+    def __init__(self, story: Story, name: str) -> None:
+        self.story = story
+        self.name = name
+        self.number = 0
+        self.calls = 0
+        self.granted: list[int] = []
+        self.reply = Reply(layout.Outcome.DONE)
+
+    def send(self, *entries: layout.Entry, number: int | None = None) -> list[Result]:
+        """Run one batch; grants to anybody are noted with their owners."""
+        if number is None:
+            self.number = number = self.number + 1
+        story = self.story
+        self.reply, messages = story.engine.run(
+            story.now, self.name, number, story.lease_us, story.agreed.version, list(entries)
+        )
+        self._note(self.reply.grants)
+        for name, message in messages.items():
+            if name in story.owners:
+                story.owners[name]._note(message.grants)
+        return self.reply.results
+
+    def _note(self, grants: list[Grant]) -> None:
+        self.granted += [grant.n for grant in grants if grant.status == Status.GRANTED]
+
+    def ask(self, flags: int = layout.MAY_WAIT, **cost: int) -> int:
+        """Send one acquire; return its number."""
+        self.calls += 1
+        self.result = self.send(layout.acquire(self.calls, self.story.agreed.cost(cost), flags=flags))[0]
+        if self.result.status == Status.GRANTED:
+            self.granted.append(self.calls)
+        return self.calls
+
+    def settle(self, n: int, **actual: int) -> int:
+        return self.send(layout.settle(n, self.story.agreed.actual(actual)))[0].status
+
+    def cancel(self, n: int) -> int:
+        return self.send(layout.cancel(n))[0].status
+
+    def status_of(self, n: int) -> int:
+        return self.send(layout.renew(n))[0].status
+
+    def poll(self) -> None:
+        self.send()
