@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import logging
 import warnings
@@ -74,7 +75,8 @@ def used_by_failure(error: BaseException, estimate: Mapping[str, int]) -> dict[s
     while causes is not None:
         if type(causes).__name__ in _NEVER_SENT:
             return charged_by_failure(None, estimate)
-        causes = causes.__cause__ or causes.__context__
+        # Not the context: there stands what the caller was handling, maybe of another call.
+        causes = causes.__cause__
     status = getattr(error, "status_code", None)
     if not isinstance(status, int):
         status = getattr(getattr(error, "response", None), "status_code", None)
@@ -179,6 +181,12 @@ class Reservation(_Held):
         if self._end("cancelled" if actual is None else "settled"):
             self._shell.post(self._lane, ops.finish(self._n, actual))
 
+    def settle_from_finalizer(self, actual: Mapping[str, int] | None) -> None:
+        """Settle (None: cancel) from a `__del__`, which may run while our own lock is held."""
+        with contextlib.suppress(RuntimeError):  # the interpreter ends
+            # Not threading.Thread: starting one takes locks that this thread may hold too.
+            _thread.start_new_thread(self.settle_soon, (actual,))
+
     def __enter__(self) -> Self:
         return self
 
@@ -224,6 +232,11 @@ class AsyncReservation(_Held):
         """Settle (None: cancel) without waiting for the answer; for ends that must not block."""
         if self._end("cancelled" if actual is None else "settled"):
             self._shell.post(self._lane, ops.finish(self._n, actual))
+
+    def settle_from_finalizer(self, actual: Mapping[str, int] | None) -> None:
+        """Settle (None: cancel) from a `__del__`, which may run in any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._shell.loop.call_soon_threadsafe(self.settle_soon, actual)
 
     async def __aenter__(self) -> Self:
         return self

@@ -1,0 +1,96 @@
+"""Limit every attempt of an unmodified OpenAI client, where it goes over the wire.
+
+    client = OpenAI(http_client=limiter.http_client())     # a new client
+    limiter.instrument(client)                              # one that exists
+
+Each attempt, the client's own retries too, is reserved before it is sent and settled when its
+answer is known: at the end of the body, at `[DONE]` or `response.completed` of a stream, or when
+the caller leaves it or it breaks. Realtime and other WebSocket calls do not pass here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from limiter.api import AsyncLimiter, Limiter
+    from limiter.providers import Rule
+    from limiter.transport.rules import Unmatched
+
+C = TypeVar("C")
+
+
+def http_client(
+    limiter: Limiter | AsyncLimiter,
+    *,
+    provider: str | None = None,
+    rule: Rule = "admission",
+    timeout: float | None = None,
+    quota: str | None = None,
+    unmatched: Unmatched = "error",
+    family: str | None = None,
+    http_timeout: Any = None,
+    **client_settings: Any,
+) -> Any:
+    """Return an HTTP client for `OpenAI(http_client=…)`, async if the limiter is.
+
+    Args:
+        limiter: whose quotas limit it. It stays open when the client is closed.
+        provider: whose accounting estimates a call: `openai`, `azure`, `generic`. None: `azure`
+            where the URL is Azure's (its hosts, deployments, `api-version`), else `openai`.
+        rule: how that provider counts, see `limiter.estimate`.
+        timeout: seconds that a call may wait in line; 0: not at all; None: as long as it takes.
+            No timeout of HTTP or of the openai client cuts this wait.
+        quota: the quota of all calls. None: by the model that the body names, or the deployment
+            in Azure's path, among the limiter's quotas and their `models`.
+        unmatched: what becomes of a call that no quota is for: `error`, or `pass` (unlimited).
+        family: `httpx2` or `httpx`. None: the one that the installed openai is built on.
+        http_timeout: the `timeout` of the client. None: 600 s, 5 s to connect, as openai's own.
+        **client_settings: whatever else the family's client takes, as `transport`, `proxy`,
+            `verify`, `limits`.
+
+    Raises:
+        ConfigError: a setting is wrong, or the family is not installed.
+    """
+    from limiter.transport import clients  # noqa: PLC0415 - loaded on use
+    from limiter.transport.rules import Rules  # noqa: PLC0415 - loaded on use
+
+    rules = Rules(provider, rule, timeout, quota, unmatched)
+    if http_timeout is not None:
+        client_settings["timeout"] = http_timeout
+    return clients.build(limiter, rules, family, client_settings)
+
+
+def instrument(
+    client: C,
+    limiter: Limiter | AsyncLimiter,
+    *,
+    provider: str | None = None,
+    rule: Rule = "admission",
+    timeout: float | None = None,
+    quota: str | None = None,
+    unmatched: Unmatched = "error",
+) -> C:
+    """Limit every call of a client that exists, and of its `with_options()` copies; return it.
+
+    The HTTP client inside is changed in place, so whoever shares it is limited too. Doing it again
+    with the same limiter and settings changes nothing.
+
+    Args:
+        client: of openai (sync or async, Azure or not), or a client of httpx or httpx2.
+        limiter: sync or async, whatever the client is.
+        provider: see `http_client`, as for the others.
+        rule: how the provider counts.
+        timeout: seconds that a call may wait in line.
+        quota: the quota of all calls; None: by the model.
+        unmatched: what becomes of a call that no quota is for.
+
+    Raises:
+        ConfigError: it is no such client, is limited already otherwise, or a setting is wrong.
+    """
+    from limiter.transport import clients  # noqa: PLC0415 - loaded on use
+    from limiter.transport.rules import Rules  # noqa: PLC0415 - loaded on use
+
+    rules = Rules(provider, rule, timeout, quota, unmatched)
+    clients.limit(getattr(client, "_client", client), limiter, rules)
+    return client

@@ -1,0 +1,139 @@
+"""Which quota an HTTP request belongs to and what it costs, by the caller's settings.
+
+Nothing here sends or waits. A request is read, never changed but for what it accepts; a body that
+cannot be read twice (an upload, an iterator) is left alone and counts as one request.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, TYPE_CHECKING
+
+from limiter import providers
+from limiter.errors import ConfigError
+from limiter.providers.profile import Rule, check_rule
+from limiter.transport import coding
+from limiter.transport.attempt import Attempt
+
+if TYPE_CHECKING:
+    from limiter.core.quota import Quota
+    from collections.abc import Mapping
+
+Unmatched = Literal["error", "pass"]
+
+# Azure's own hosts (public, US government, China), for whatever is deployed there by OpenAI's API.
+_AZURE_HOST = re.compile(r"(^|\.)(openai|cognitiveservices|services\.ai)\.azure\.(com|us|cn)$")
+
+# A gzipped request may decode to this much and is still read; more counts as one request.
+_BODY_MAX_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Hold the settings of a limited client; see `limiter.transport.http_client`.
+
+    Raises:
+        ConfigError: a setting is wrong; the message says what to write.
+    """
+
+    provider: str | None = None
+    rule: Rule = "admission"
+    timeout_s: float | None = None
+    quota: str | None = None
+    unmatched: Unmatched = "error"
+
+    def __post_init__(self) -> None:
+        check_rule(self.rule)
+        if self.provider is not None:
+            providers.profile(self.provider)
+        wait = self.timeout_s
+        if wait is not None and not (type(wait) in (int, float) and wait >= 0):
+            raise ConfigError(
+                f"timeout= is how long a call may wait in line: seconds from 0 on, or None; got "
+                f"{wait!r:.60}. The time that HTTP may take is http_timeout=, or OpenAI(timeout=…)."
+            )
+        if self.unmatched not in get_args(Unmatched):
+            raise ConfigError(f"unmatched= is 'error' or 'pass', got {self.unmatched!r:.40}.")
+        if self.quota is not None and not isinstance(self.quota, str):
+            raise ConfigError(f"quota= is the name of a quota, got {self.quota!r:.60}.")
+
+    def attempt(self, request: Any, quotas: Mapping[str, Quota]) -> Attempt | None:
+        """Read what a request will take from which quota; None when it takes nothing.
+
+        Args:
+            request: of httpx or httpx2.
+            quotas: those that a model may belong to.
+
+        Raises:
+            ConfigError: no quota is for the model, and that is an error by these rules.
+        """
+        if request.method != "POST":
+            return None
+        path: str = request.url.path
+        profile = providers.profile(self.provider or _provider(request.url))
+        body = _body(request)
+        cost = profile.estimate(path, body or {}, rule=self.rule)
+        if cost is None:
+            return None
+        if body is None:
+            cost = {"requests": cost["requests"]}
+        quota = self.quota or self._quota(path, body or _form(request), quotas)
+        if quota is None:
+            return None
+        return Attempt(
+            quota,
+            cost,
+            profile=profile,
+            path=path,
+            body=body,
+            rule=self.rule,
+            timeout_s=self.timeout_s,
+        )
+
+    def _quota(self, path: str, body: Mapping[str, Any], quotas: Mapping[str, Quota]) -> str | None:
+        model = providers.model_of(path, body)
+        found = providers.route(model, quotas) if model else None
+        if found is not None or self.unmatched == "pass":
+            return found
+        known = ", ".join(map(repr, quotas)) or "none"
+        whose = f"the model {model!r:.100}" if model else f"{path!r:.100}, which names no model"
+        raise ConfigError(
+            f"There is no quota for {whose}; known: {known}. Declare Quota({model or '…'!r:.100}, "
+            "…), or models=['pattern'] with an existing one; or set quota='name' for all calls, or "
+            "unmatched='pass' to let such calls go unlimited."
+        )
+
+
+def _provider(url: Any) -> str:
+    """Tell Azure by what only it has: its hosts, deployments, and API versions in the query."""
+    is_azure = (
+        _AZURE_HOST.search(url.host)
+        or "/openai/deployments/" in url.path
+        or b"api-version=" in url.query
+    )
+    return "azure" if is_azure else "openai"
+
+
+def _body(request: Any) -> Mapping[str, Any] | None:
+    """Return the JSON object that a request sends; None for anything else."""
+    if not hasattr(request, "_content"):
+        return None  # reading it would take it from the one who sends it
+    content: bytes | None = request.content
+    if packed := request.headers.get("content-encoding", ""):
+        content = coding.decoded(content or b"", packed, _BODY_MAX_BYTES)
+    try:
+        body = json.loads(content or b"")
+    except (ValueError, RecursionError):
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _form(request: Any) -> dict[str, Any]:
+    """Return the model that an upload names: httpx keeps a form's fields beside its stream."""
+    for field in getattr(request.stream, "fields", ()):
+        value = getattr(field, "value", None)
+        if getattr(field, "name", None) == "model" and value:
+            return {"model": value.decode("utf-8", "replace") if type(value) is bytes else value}
+    return {}
