@@ -77,6 +77,7 @@ def _write_limit(limit: Limit, dim: int) -> dict[str, Any]:
         "amount": limit.amount,
         "per": limit.per,
         "burst": limit.burst,
+        "headroom": limit.headroom,
     }
 
 
@@ -89,7 +90,9 @@ def read(name: str, version: str, text: str) -> Definition:
     try:
         data = json.loads(text)
         limits = tuple(
-            Limit(each["dimension"], each["amount"], each["per"], each["burst"])
+            Limit(
+                each["dimension"], each["amount"], each["per"], each["burst"], each["headroom"]
+            )  # fmt: skip
             for each in data["limits"]
         )
         dims, models = tuple(data["dims"]), tuple(data["models"])

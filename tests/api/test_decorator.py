@@ -17,7 +17,9 @@ MESSAGES = [{"role": "user", "content": "a" * 40}]  # 10 tokens of text, 1 for t
 
 @pytest.fixture(params=[Limiter, AsyncLimiter])
 def limiter(request: pytest.FixtureRequest):
-    quota = Quota("q", limits=[Limit("tokens", 1000, SLOW)], rpd=100, concurrency=1)
+    quota = Quota(
+        "q", limits=[Limit("tokens", 1000, SLOW, headroom=0)], headroom=0, rpd=100, concurrency=1
+    )
     return request.param(f"memory://{uuid.uuid4().hex}", quotas=[quota])
 
 

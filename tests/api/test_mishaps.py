@@ -254,7 +254,9 @@ def test_limit_is_used_by_more_than_one_thread() -> None:
     """The sync limiter may be shared by threads that begin at the same moment."""
     import threading
 
-    limiter = Limiter("memory://threads", quotas=[Quota("t", limits=[Limit("tokens", 10**6, 4e6)])])
+    limiter = Limiter(
+        "memory://threads", quotas=[Quota("t", limits=[Limit("tokens", 10**6, 4e6, headroom=0)])]
+    )
     barrier = threading.Barrier(16)
 
     def work() -> None:

@@ -13,7 +13,7 @@ from limiter import AsyncLimiter, Limiter, NeverFits, Quota, WaitTimeout, testin
 def test_the_virtual_clock_moves_by_hand() -> None:
     """Nothing is refilled until the clock is moved, and then exactly so much."""
     clock = testing.VirtualClock()
-    limiter = Limiter(clock.url, quotas=[Quota("q", tpm=60)])
+    limiter = Limiter(clock.url, quotas=[Quota("q", tpm=60, headroom=0)])
     limiter.acquire("q", tokens=60)
     with pytest.raises(WaitTimeout, match="free in about 10 s"):
         limiter.acquire("q", tokens=10, timeout=0)
@@ -28,7 +28,7 @@ def test_the_virtual_clock_moves_by_hand() -> None:
 def test_the_virtual_clock_wakes_who_waits() -> None:
     """Moving the clock grants whoever fits by then: threads and tasks wake."""
     clock = testing.VirtualClock()
-    limiter = Limiter(clock.url, quotas=[Quota("q", tpm=60)])
+    limiter = Limiter(clock.url, quotas=[Quota("q", tpm=60, headroom=0)])
     limiter.acquire("q", tokens=60)
     thread = threading.Thread(target=limiter.acquire, args=("q", 30))
     thread.start()
@@ -52,7 +52,7 @@ def test_the_virtual_clock_wakes_who_waits() -> None:
 def test_no_waiting_grants_at_once() -> None:
     """A program that would take days runs through; what never fits is still found."""
     with testing.no_waiting():
-        limiter = Limiter("redis://nowhere", quotas=[Quota("q", rpm=1, tpm=10)])
+        limiter = Limiter("redis://nowhere", quotas=[Quota("q", rpm=1, tpm=10, headroom=0)])
         for _ in range(100):
             with limiter.reserve("q", tokens=10) as r:
                 r.settle(tokens=10_000)
@@ -60,7 +60,7 @@ def test_no_waiting_grants_at_once() -> None:
             limiter.acquire("q", tokens=11)
 
         async def main() -> None:
-            async with AsyncLimiter(quotas=[Quota("q", rpm=1, tpm=10)]) as other:
+            async with AsyncLimiter(quotas=[Quota("q", rpm=1, tpm=10, headroom=0)]) as other:
                 calls = [other.acquire("q", tokens=10) for _ in range(100)]
                 await asyncio.gather(*calls)
 

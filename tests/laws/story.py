@@ -43,7 +43,7 @@ class Story:
         return self
 
     def redefine(self, **limits: object) -> None:
-        quota = Quota(self.quota.name, **limits)
+        quota = Quota(self.quota.name, headroom=0, **limits)
         if isinstance(self.engine, Lua):
             self.engine.redefine(quota, self.now)
         else:

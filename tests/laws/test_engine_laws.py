@@ -21,7 +21,7 @@ LEASE_US = 30_000_000
 
 def test_a_call_takes_from_every_limit_or_from_none(tell: Tell) -> None:
     """Law 1: one script run takes the cost from every limit of the quota or from none."""
-    story = tell(rpm=10, tpm=100, concurrency=5, limits=[Limit("images", 3)])
+    story = tell(rpm=10, tpm=100, concurrency=5, limits=[Limit("images", 3, headroom=0)])
     ann = story.owner("ann")
     full = story.levels()
     ann.ask(flags=0, tokens=40, images=2)
@@ -58,7 +58,7 @@ def test_no_interval_grants_more_than_burst_and_rate(
 
     For a burst below the largest call, that call itself is the burst.
     """
-    story = Story(Quota("law-2", tpm=100, burst=burst), None)
+    story = Story(Quota("law-2", tpm=100, burst=burst, headroom=0), None)
     limit = story.quota.limits[0]
     taken: list[tuple[int, int]] = []
     held: dict[str, dict[int, int]] = {"ann": {}, "bob": {}}
