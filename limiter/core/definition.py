@@ -90,9 +90,7 @@ def read(name: str, version: str, text: str) -> Definition:
     try:
         data = json.loads(text)
         limits = tuple(
-            Limit(
-                each["dimension"], each["amount"], each["per"], each["burst"], each["headroom"]
-            )  # fmt: skip
+            Limit(each["dimension"], each["amount"], each["per"], each["burst"], each["headroom"])
             for each in data["limits"]
         )
         dims, models = tuple(data["dims"]), tuple(data["models"])
