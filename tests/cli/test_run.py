@@ -60,6 +60,18 @@ class Home:
         path = self.path / "out.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
+    def workers(self, parent: subprocess.Popen[str]) -> list[int]:
+        command = ["pgrep", "-P", str(parent.pid), "-f", "limiter.cli.worker"]
+        found = subprocess.run(command, capture_output=True, text=True, check=True)
+        return [int(pid) for pid in found.stdout.split()]
+
+    def wait_for_the_end_of(self, pids: list[int]) -> None:
+        for _ in range(2000):
+            if not any(Path(f"/proc/{pid}/cmdline").exists() for pid in pids):
+                return
+            time.sleep(0.01)
+        raise AssertionError("a worker outlived its parent")
+
     def wait_for_results(self, count: int) -> None:
         path = self.path / "out.jsonl"
         for _ in range(2000):
@@ -105,21 +117,21 @@ def test_killed_at_any_moment(home: Home, victim: str) -> None:
     home.write(*home.requests(120))
     first = home.start("--processes", "4", "--concurrency", "4")
     home.wait_for_results(20)
+    children = home.workers(first)
+    assert len(children) == 4
     if victim == "parent":
         first.kill()
     elif victim == "interrupted":
         first.send_signal(signal.SIGINT)
     else:
-        children = subprocess.run(["pgrep", "-P", str(first.pid), "-f", "limiter.cli.worker"],
-                                  capture_output=True, text=True, check=True).stdout.split()  # fmt: skip
-        assert len(children) == 4
-        os.kill(int(children[0]), signal.SIGKILL)
+        os.kill(children[0], signal.SIGKILL)
     _, said = first.communicate(timeout=60)
     if victim == "worker":
         assert first.returncode == 0, said
     elif victim == "interrupted":
         assert first.returncode == 130
         assert "run it again" in said or "again" in said
+    home.wait_for_the_end_of(children)
     done = home.run("--processes", "4", "--concurrency", "4")
     assert done.returncode == 0, done.stderr
     counts = Counter(each["custom_id"] for each in home.results())
