@@ -168,6 +168,11 @@ class Line:
             if request.op == Op.ACQUIRE:
                 request.asked_before = True
                 self.abandon(request)
+            elif retry:
+                # Its caller goes on; what was used is told when the store is back.
+                self.post(Request(request.op, request.n, request.amounts))
+            else:
+                self.held.discard(request.n)  # not kept alive: its lease will end it
             request.done = True
         return failed
 

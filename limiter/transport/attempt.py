@@ -8,7 +8,7 @@ early is settled by the same rule.
 from __future__ import annotations
 
 import json
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from limiter.providers import Profile, Rule, Tap, Usage
 from limiter.transport.coding import Decoder

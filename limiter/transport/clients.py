@@ -17,9 +17,10 @@ from limiter.transport import flow
 from limiter.transport.flow import Http, Limited
 
 if TYPE_CHECKING:
-    from limiter.transport.rules import Rules
     from collections.abc import Mapping
+
     from limiter.api import AsyncLimiter, Limiter
+    from limiter.transport.rules import Rules
 
 FAMILIES = ("httpx2", "httpx")
 
@@ -121,7 +122,7 @@ def limit(client: Http, limiter: Limiter | AsyncLimiter, rules: Rules) -> None:
         return chosen.limited(inner, fitting, rules, is_async=is_async)
 
     # Proxies and mounts are transports too; a client takes none of them after it was made.
-    parts = vars(client)
+    parts = client.__dict__  # their names are the same in both families
     transport = wrapped(parts["_transport"])
     mounts = {pattern: wrapped(inner) for pattern, inner in parts["_mounts"].items()}
     parts.update(_transport=transport, _mounts=mounts)

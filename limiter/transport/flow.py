@@ -23,9 +23,9 @@ from limiter.transport import coding
 from limiter.transport.raised import through_openai
 
 if TYPE_CHECKING:
-    from limiter.transport.attempt import Attempt
     from limiter.api import AsyncLimiter, Limiter
     from limiter.reservation import AsyncReservation, Reservation
+    from limiter.transport.attempt import Attempt
     from limiter.transport.rules import Rules
 
 log = logging.getLogger("limiter")

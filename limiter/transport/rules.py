@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from limiter import providers
 from limiter.errors import ConfigError
@@ -18,8 +18,9 @@ from limiter.transport import coding
 from limiter.transport.attempt import Attempt
 
 if TYPE_CHECKING:
-    from limiter.core.quota import Quota
     from collections.abc import Mapping
+
+    from limiter.core.quota import Quota
 
 Unmatched = Literal["error", "pass"]
 
@@ -118,9 +119,9 @@ def _provider(url: Any) -> str:
 
 def _body(request: Any) -> Mapping[str, Any] | None:
     """Return the JSON object that a request sends; None for anything else."""
-    if not hasattr(request, "_content"):
+    if not hasattr(request, "_content") and type(request.stream).__name__ != "ByteStream":
         return None  # reading it would take it from the one who sends it
-    content: bytes | None = request.content
+    content: bytes | None = request.read()
     if packed := request.headers.get("content-encoding", ""):
         content = coding.decoded(content or b"", packed, _BODY_MAX_BYTES)
     try:
