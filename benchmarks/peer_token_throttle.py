@@ -26,7 +26,7 @@ _LOCK_PATIENCE_S = 120.0
 
 def _limiter(redis_client: Any, prefix: str) -> Any:
     """Build the peer as its documentation says: RPM + TPM per minute, Redis, no callbacks."""
-    from token_throttle import (  # type: ignore[import-not-found]  # noqa: PLC0415 - other venv
+    from token_throttle import (  # type: ignore[import-not-found]
         PerModelConfig,
         Quota,
         RateLimiter,
@@ -65,7 +65,7 @@ async def _one_task(limiter: Any, until_s: float, took_s: list[float]) -> None:
 
 async def measure(url: str, tasks: int, seconds: float) -> dict[str, Any]:
     """Return pairs a second and the pair's median time with so many tasks in one process."""
-    import redis.asyncio  # noqa: PLC0415 - the peer's environment brings its own
+    import redis.asyncio
 
     # More connections than tasks can use at once: the pool must not be what is measured.
     client: Any = redis.asyncio.from_url(url, max_connections=4 * tasks + 16)

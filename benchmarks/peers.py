@@ -48,7 +48,7 @@ def token_throttle(
 
 def main() -> None:
     """Measure every peer against a private Redis and print one JSON object."""
-    from benchmarks.servers_redis import redis_server  # noqa: PLC0415 - the script only
+    from benchmarks.servers_redis import redis_server
 
     with redis_server() as redis:
         print(json.dumps({"token-throttle": token_throttle(redis.url)}, indent=2))

@@ -34,7 +34,7 @@ def check(server: LimitingServer) -> dict[str, Any]:
     Only the first call's header is exact (a bucket refills while later ones travel), so that each
     call comes with a key of its own.
     """
-    import openai  # noqa: PLC0415 - heavy, and only here
+    import openai
 
     rows = []
     for place, body in enumerate(_requests()):

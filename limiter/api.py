@@ -231,7 +231,7 @@ class Limiter:
         """Return the asyncio limiter on the same store and quotas."""
         if self._twin is None:
             self._twin = AsyncLimiter.__new__(AsyncLimiter)
-            self._twin._adopt(self._settings, self)
+            self._twin._adopt(self._settings, self)  # noqa: SLF001 - its other half
         return self._twin
 
     def http_client(self, **settings: Any) -> Any:
@@ -358,7 +358,7 @@ class AsyncLimiter:
         """Return the sync limiter on the same store and quotas."""
         if self._twin is None:
             self._twin = Limiter.__new__(Limiter)
-            self._twin._adopt(self._settings, self)
+            self._twin._adopt(self._settings, self)  # noqa: SLF001 - its other half
         return self._twin
 
     def http_client(self, **settings: Any) -> Any:

@@ -45,7 +45,7 @@ class ConfigError(LimiterError, ValueError):
     """Say that a quota, a URL, a file or an argument is wrong, and how to mend it."""
 
 
-class LimitExceeded(LimiterError):  # noqa: N818 - reads as the event that it is
+class LimitExceeded(LimiterError):
     """Say that the capacity for a call is not there.
 
     Attributes:

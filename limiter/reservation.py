@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from limiter.core import ops
+from limiter.core.definition import Definition
 from limiter.core.layout import Status
 from limiter.core.line import Line, Request
 from limiter.core.quota import check_cost
@@ -88,7 +89,7 @@ class _Held:
     def __init__(self, lane: Any, request: Request) -> None:
         self._lane = lane
         self._line: Line = lane.line
-        self._definition = self._line.definition
+        self._definition: Definition = self._line.definition
         self._request = request
         self._n = request.n
         self.state = "held"
@@ -168,12 +169,12 @@ class Reservation(_Held):
         """
         actual = used_amounts(used, amounts)
         if self._end("settled"):
-            self._note(self._shell.run(self._lane, ops.finish_gen(self._lane.line, self._n, actual)))
+            self._note(self._shell.run(self._lane, ops.finish_gen(self._n, actual)))
 
     def cancel(self) -> None:
         """Give everything back, because nothing was sent. One round trip; once."""
         if self._end("cancelled"):
-            self._note(self._shell.run(self._lane, ops.finish_gen(self._lane.line, self._n, None)))
+            self._note(self._shell.run(self._lane, ops.finish_gen(self._n, None)))
 
     def settle_soon(self, actual: Mapping[str, int] | None) -> None:
         """Settle (None: cancel) without waiting for the answer; for ends that must not block."""
@@ -218,13 +219,13 @@ class AsyncReservation(_Held):
         """
         actual = used_amounts(used, amounts)
         if self._end("settled"):
-            steps = ops.finish_gen(self._lane.line, self._n, actual)
+            steps = ops.finish_gen(self._n, actual)
             self._note(await self._shell.run(self._lane, steps))
 
     async def cancel(self) -> None:
         """Give everything back, because nothing was sent. One round trip; once."""
         if self._end("cancelled"):
-            steps = ops.finish_gen(self._lane.line, self._n, None)
+            steps = ops.finish_gen(self._n, None)
             self._note(await self._shell.run(self._lane, steps))
 
     def settle_soon(self, actual: Mapping[str, int] | None) -> None:

@@ -101,7 +101,7 @@ def encoding_for(model: str) -> tiktoken.Encoding | None:
 
 def encoding_name(model: str) -> str:
     """Return the name of a model's encoding; o200k_base, with one warning, for unknown models."""
-    import tiktoken.model  # noqa: PLC0415 - 30 ms, only for those who count
+    import tiktoken.model
 
     try:
         return str(tiktoken.model.encoding_name_for_model(model))
@@ -131,7 +131,7 @@ def _load(name: str) -> tiktoken.Encoding | None:
     The definition runs in a private copy of tiktoken's module, in which the two functions that
     could reach the network are replaced. No vocabulary found → None.
     """
-    import tiktoken  # noqa: PLC0415 - 30 ms, only for those who count
+    import tiktoken
 
     if name in tiktoken.registry.ENCODINGS:
         return tiktoken.registry.ENCODINGS[name]

@@ -51,7 +51,7 @@ def start(binary: str, socket: Path, *options: str) -> subprocess.Popen[bytes]:
     """Start a server and wait until it answers."""
     command = [binary, "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir",
                str(socket.parent), *options]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     client = redis.Redis(unix_socket_path=str(socket))
     deadline = time.monotonic() + 20
     while True:

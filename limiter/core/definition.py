@@ -46,11 +46,11 @@ class Definition:
         Dimensions that the quota has no limit for are left out: an estimate may know more than a
         quota limits.
         """
-        return tuple(map(given.get, self.dims, self._defaults))  # type: ignore[arg-type]
+        return tuple(map(given.get, self.dims, self._defaults))
 
     def actual(self, given: Mapping[str, int]) -> tuple[int, ...]:
         """Order what was used; −1 (the estimate stands) where nothing is said."""
-        return tuple(map(given.get, self.dims, repeat(-1)))  # type: ignore[arg-type]
+        return tuple(map(given.get, self.dims, repeat(-1)))
 
     def by_name(self, cost: Sequence[int]) -> dict[str, int]:
         """Undo `cost`, for messages and for `Reservation.estimate`."""
@@ -77,6 +77,7 @@ def _write_limit(limit: Limit, dim: int) -> dict[str, Any]:
         "amount": limit.amount,
         "per": limit.per,
         "burst": limit.burst,
+        "headroom": limit.headroom,
     }
 
 
@@ -89,7 +90,9 @@ def read(name: str, version: str, text: str) -> Definition:
     try:
         data = json.loads(text)
         limits = tuple(
-            Limit(each["dimension"], each["amount"], each["per"], each["burst"])
+            Limit(
+                each["dimension"], each["amount"], each["per"], each["burst"], each["headroom"]
+            )  # fmt: skip
             for each in data["limits"]
         )
         dims, models = tuple(data["dims"]), tuple(data["models"])

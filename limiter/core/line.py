@@ -41,6 +41,10 @@ class Request:
     waiter: Any = None  # the shell's: an event, a future
     done: bool = False
 
+    def has_ended(self) -> bool:
+        """Say whether it has come to its end, be it with a result or an error."""
+        return self.done
+
     def entry(self, definition: Definition) -> Entry:
         """Write the request under the definition that the batch will name."""
         if self.op == Op.ACQUIRE:

@@ -84,7 +84,13 @@ class Model:
         self._owner = ""
 
     def run(
-        self, now: int, owner: str, number: int, lease_us: int, version: str, entries: Sequence[Entry]
+        self,
+        now: int,
+        owner: str,
+        number: int,
+        lease_us: int,
+        version: str,
+        entries: Sequence[Entry],
     ) -> tuple[Reply, dict[str, Message]]:
         """Apply a batch; return its reply, and the wake-ups by owner."""
         now = max(now, self.now)

@@ -17,11 +17,10 @@ from limiter.core.line import Line, Request
 from limiter.core.quota import Limit, Quota
 from limiter.errors import ConfigError, LimitExceeded, NeverFits, WaitTimeout
 
-
 T = TypeVar("T")
 
 
-class Expired(Exception):  # noqa: N818 - never leaves the drivers
+class Expired(Exception):
     """Tell a generator that its deadline has come."""
 
 
@@ -54,9 +53,7 @@ def acquire_gen(
     raise timed_out(line.definition, request, timeout_s)
 
 
-def finish_gen(
-    line: Line, n: int, actual: Mapping[str, int] | None
-) -> Generator[Request, None, Status]:
+def finish_gen(n: int, actual: Mapping[str, int] | None) -> Generator[Request, None, Status]:
     """Settle a reservation to `actual`, or cancel it (None); one round trip.
 
     A dimension that `actual` does not name keeps its estimate. When the caller is cancelled while
@@ -153,9 +150,7 @@ def never_fits(agreed: Definition, cost: Mapping[str, int]) -> LimitExceeded:
                          quota=agreed.name, wait_s=None)  # fmt: skip
 
 
-def timed_out(
-    agreed: Definition, request: Request, timeout_s: float | None
-) -> WaitTimeout:
+def timed_out(agreed: Definition, request: Request, timeout_s: float | None) -> WaitTimeout:
     """Say what was needed, what is left, and when it would have been there."""
     short = [
         f"needs {amount:,} {limit.dimension}, {left:,} left"

@@ -18,6 +18,7 @@ from limiter.errors import ConfigError
 Burst = Literal["full", "smooth"] | float
 Cost = Mapping[str, int]
 
+HEADROOM_S = 0.25
 MINUTE_S = 60.0
 DAY_S = 86_400.0
 _US = 1_000_000
@@ -40,9 +41,14 @@ class Limit:
         amount: units per period, or units at a time when `per` is None.
         per: the period in seconds. None makes a limit that does not refill: what a call takes
             comes back when the call ends (`concurrency`).
-        burst: how much may be used at once. `"full"`: the whole amount, as a provider with a
-            continuously refilled bucket allows. `"smooth"`: nothing; calls leave paced at the
-            rate, as a provider with windows needs. A number: so many seconds of the rate.
+        burst: how much may be used at once. `"full"`: the whole amount but `headroom`, as a
+            provider with a continuously refilled bucket allows. `"smooth"`: nothing; calls leave
+            paced at the rate, as a provider with windows needs. A number: so many seconds of the
+            rate.
+        headroom: seconds of the rate that a full burst leaves unused, rounded up to a unit.
+            Calls reach the provider later than they are granted, and not all equally late: its
+            bucket stays full until the first one arrives, so that a call which travels faster
+            than that one would come too early. The rate itself is used to the full.
 
     Raises:
         ConfigError: a value is out of range; the message says which and what to write.
@@ -52,6 +58,7 @@ class Limit:
     amount: int
     per: float | None = MINUTE_S
     burst: Burst = "full"
+    headroom: float = HEADROOM_S
 
     def __post_init__(self) -> None:
         if not isinstance(self.dimension, str) or not _DIMENSION.fullmatch(self.dimension):
@@ -63,6 +70,8 @@ class Limit:
         if self.per is not None:
             _positive(self.per, f"The period of {self.dimension!r} (seconds)", high=400 * DAY_S)
         self._check_burst()
+        if self.headroom != 0:
+            _positive(self.headroom, "headroom (seconds)", high=DAY_S)
         if self.capacity > SCALED_MAX:
             raise ConfigError(f"A burst of {self.capacity} {self.dimension} is above 2^50.")
         if self.per is not None and not self.rate:
@@ -71,12 +80,12 @@ class Limit:
             )
 
     def _check_burst(self) -> None:
-        if isinstance(self.burst, str):
-            if self.burst not in ("full", "smooth"):
-                raise ConfigError(
-                    f"burst is 'full', 'smooth' or a number of seconds, got {self.burst!r:.40}."
-                )
-        else:
+        words: tuple[object, ...] = ("full", "smooth")
+        if isinstance(self.burst, str) and self.burst not in words:
+            raise ConfigError(
+                f"burst is 'full', 'smooth' or a number of seconds, got {self.burst!r:.40}."
+            )
+        if self.burst not in words:
             _positive(self.burst, "burst (seconds)", high=400 * DAY_S)
         if self.per is None and self.burst != "full":
             raise ConfigError(
@@ -94,12 +103,14 @@ class Limit:
     @property
     def capacity(self) -> int:
         """Say how many units a full bucket holds."""
-        if self.burst == "full" or self.per is None:
+        if self.per is None:
             return self.amount
+        if self.burst == "full":
+            kept = math.ceil(self.amount * Fraction(self.headroom) / Fraction(self.per))
+            return max(1, self.amount - kept)
         if self.burst == "smooth":
             return 0
-        assert not isinstance(self.burst, str)
-        return int(self.amount * Fraction(self.burst) / Fraction(self.per))
+        return int(self.amount * Fraction(float(self.burst)) / Fraction(self.per))
 
     @property
     def ceiling(self) -> int:
@@ -119,7 +130,9 @@ class Limit:
         """
         if self.per is None:
             return Fraction(0)
-        return _below(Fraction(self.amount) / (Fraction(self.per) * _US), SCALED_MAX // self.ceiling)
+        return _below(
+            Fraction(self.amount) / (Fraction(self.per) * _US), SCALED_MAX // self.ceiling
+        )
 
 
 def _below(exact: Fraction, largest: int) -> Fraction:
@@ -161,7 +174,7 @@ class Quota:
         tpm, tpd: tokens per minute and per day.
         concurrency: calls under way at a time, over all processes.
         limits: any other `Limit`.
-        burst: for the limits above that are given by number; see `Limit.burst`.
+        burst, headroom: for the limits above that are given by number; see `Limit`.
         models: patterns (`gpt-4o-mini*`) of the models that share this quota.
 
     Raises:
@@ -183,10 +196,11 @@ class Quota:
         concurrency: int | None = None,
         limits: Sequence[Limit] = (),
         burst: Burst = "full",
+        headroom: float = HEADROOM_S,
         models: Sequence[str] = (),
     ) -> None:
         numbered = [
-            Limit(dimension, amount, per, burst)
+            Limit(dimension, amount, per, burst, headroom)
             for dimension, amount, per in (
                 ("requests", rpm, MINUTE_S),
                 ("tokens", tpm, MINUTE_S),

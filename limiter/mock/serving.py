@@ -74,7 +74,7 @@ def create_app(config: MockConfig, *, clock_us: Callable[[], int] | None = None)
         ConfigError: the extra `mock` is not installed.
     """
     try:
-        from limiter.mock.app import build, monotonic_us  # noqa: PLC0415 - an extra, loaded on use
+        from limiter.mock.app import build, monotonic_us
     except ImportError as exc:
         raise _missing(exc) from exc
     return build(config, clock_us or monotonic_us)
@@ -85,7 +85,7 @@ def _make_server(
 ) -> uvicorn.Server:
     app = create_app(config, clock_us=clock_us)
     try:
-        import uvicorn  # noqa: PLC0415 - an extra, loaded on use
+        import uvicorn
     except ImportError as exc:
         raise _missing(exc) from exc
 

@@ -43,8 +43,11 @@ def sync_client(url: str, timeout_s: float) -> Any:
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
-    settings = {"retry": Retry(NoBackoff(), 0), "socket_timeout": timeout_s,
-                "socket_connect_timeout": min(CONNECT_S, timeout_s)}  # fmt: skip
+    settings: dict[str, Any] = {
+        "retry": Retry(NoBackoff(), 0),
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": min(CONNECT_S, timeout_s),
+    }
     kind = scheme(url)
     try:
         if kind.endswith("+sentinel"):
@@ -69,8 +72,11 @@ def async_client(url: str, timeout_s: float) -> Any:
     from redis.backoff import NoBackoff
 
     # No socket timeout: redis-py would make a task for each command; the store has its own.
-    settings = {"retry": Retry(NoBackoff(), 0), "socket_timeout": None,
-                "socket_connect_timeout": min(CONNECT_S, timeout_s)}  # fmt: skip
+    settings: dict[str, Any] = {
+        "retry": Retry(NoBackoff(), 0),
+        "socket_timeout": None,
+        "socket_connect_timeout": min(CONNECT_S, timeout_s),
+    }
     kind = scheme(url)
     try:
         if kind.endswith("+sentinel"):
@@ -82,7 +88,7 @@ def async_client(url: str, timeout_s: float) -> Any:
             from redis.asyncio.cluster import RedisCluster
 
             return RedisCluster.from_url(url.replace("+cluster", "", 1), **settings)
-        pool = redis.asyncio.ConnectionPool.from_url(url, max_connections=2**16, **settings)
+        pool: Any = redis.asyncio.ConnectionPool.from_url(url, max_connections=2**16, **settings)
         return redis.asyncio.Redis(connection_pool=pool)
     except ValueError as exc:
         raise ConfigError(f"The URL {_hidden(url)!r} is not understood: {exc}.") from exc

@@ -70,7 +70,9 @@ class MemoryStore:
         """Grant whoever fits by now; a clock that was moved by hand wakes nobody by itself."""
         for model in list(self._models.values()):
             with self._lock:
-                _, messages = model.run(self.clock(), "observer", 0, 0, model.definition.version, [])
+                _, messages = model.run(
+                    self.clock(), "observer", 0, 0, model.definition.version, []
+                )
             self._send(layout.keys(model.definition.name), messages)
 
     def read(self, keys: Keys) -> tuple[str, str, str] | None:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from limiter.shells import aio, sync
 
 
+# Set by `limiter.testing`: the store of every limiter that is opened meanwhile.
+forced: MemoryStore | None = None
+
+
 class OnlyThisProcessWarning(UserWarning):
     """Warn that other processes will not share the quota."""
 
@@ -69,6 +73,8 @@ def _expect(client: Any, kind: str) -> Any:
 
 def sync_store(url: Any, timeout_s: float, user: Hashable) -> sync.Store:
     """Open the store for threads."""
+    if forced is not None:
+        return forced
     revive = None
     if url is None:
         from limiter.shells import embedded
@@ -88,6 +94,8 @@ async def async_store(url: Any, timeout_s: float, user: Hashable) -> aio.Store:
     """Open the store for the tasks of the running loop."""
     from limiter.shells.aio import AsyncMemoryStore
 
+    if forced is not None:
+        return AsyncMemoryStore(forced)
     revive = None
     if url is None:
         from limiter.shells import embedded

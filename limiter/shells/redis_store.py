@@ -33,7 +33,11 @@ _AWAY = (
     OSError,
     TimeoutError,
 )
-_REFUSED = (exceptions.AuthenticationError, exceptions.AuthorizationError)
+_REFUSED = (
+    exceptions.AuthenticationError,
+    exceptions.AuthorizationError,
+    exceptions.NoPermissionError,
+)
 
 Found = tuple[str, str, str]  # version, definition, origin
 
@@ -41,7 +45,9 @@ Found = tuple[str, str, str]  # version, definition, origin
 def translated(error: BaseException) -> StoreError:
     """Return our error for one of redis-py's, with what the operator can do."""
     if isinstance(error, _REFUSED) or "NOPERM" in str(error) or "NOAUTH" in str(error):
-        return StoreRefused(f"Redis refuses us: {error}. Check the user, password and ACL in the URL.")
+        return StoreRefused(
+            f"Redis refuses us: {error}. Check the user, password and ACL in the URL."
+        )
     if isinstance(error, (exceptions.TimeoutError, TimeoutError)):
         return StoreTimeout(f"Redis did not answer in time: {error}. Check its load and network.")
     if isinstance(error, _AWAY):
@@ -85,7 +91,7 @@ class RedisStore:
         """
         try:
             try:
-                return self._evalsha(wire, batch)
+                return self._evalsha(wire, batch)  # type: ignore[no-any-return]  # redis-py's
             except exceptions.ResponseError as exc:
                 if not _is_unknown_script(exc):
                     raise

@@ -7,7 +7,6 @@ thread minds timers and leases, another reads wake-ups once somebody waits.
 
 from __future__ import annotations
 
-import contextlib
 import random
 import secrets
 import threading
@@ -155,14 +154,14 @@ class SyncShell:
         """Wait for the end of a request, with the lock given up meanwhile."""
         event = request.waiter = threading.Event()
         self._settle_down(lane)
-        while not request.done:
+        while not request.has_ended():
             lane.lock.release()
             try:
                 event.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
             finally:
                 lane.lock.acquire()
             event.clear()
-            if request.done:
+            if request.has_ended():
                 return
             if deadline is not None and time.monotonic() >= deadline:
                 # What a refusal without waiting needs is its answer, not patience.
@@ -171,6 +170,7 @@ class SyncShell:
                 deadline = None
             if not lane.leading and lane.line.outbox:
                 self._lead(lane, request, deadline)
+                self._settle_down(lane)
 
     def post(self, lane: Lane, request: Request) -> None:
         """Send a request soon, by the keeper; nobody waits for it."""

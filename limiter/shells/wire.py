@@ -10,7 +10,7 @@ from limiter.core.line import Batch
 Argument = str | bytes | int
 
 
-def _bulk(value: Argument) -> bytes:
+def _bulk(value: object) -> bytes:
     raw = value if isinstance(value, bytes) else str(value).encode()
     return b"$%d\r\n%s\r\n" % (len(raw), raw)
 

@@ -52,8 +52,8 @@ def http_client(
     Raises:
         ConfigError: a setting is wrong, or the family is not installed.
     """
-    from limiter.transport import clients  # noqa: PLC0415 - loaded on use
-    from limiter.transport.rules import Rules  # noqa: PLC0415 - loaded on use
+    from limiter.transport import clients
+    from limiter.transport.rules import Rules
 
     rules = Rules(provider, rule, timeout, quota, unmatched)
     if http_timeout is not None:
@@ -88,8 +88,8 @@ def instrument(
     Raises:
         ConfigError: it is no such client, is limited already otherwise, or a setting is wrong.
     """
-    from limiter.transport import clients  # noqa: PLC0415 - loaded on use
-    from limiter.transport.rules import Rules  # noqa: PLC0415 - loaded on use
+    from limiter.transport import clients
+    from limiter.transport.rules import Rules
 
     rules = Rules(provider, rule, timeout, quota, unmatched)
     clients.limit(getattr(client, "_client", client), limiter, rules)

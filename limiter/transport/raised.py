@@ -28,7 +28,7 @@ def __getattr__(name: str) -> Any:
     kind = _kinds().get(name)
     if kind is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from openai import OpenAIError  # noqa: PLC0415 - heavy, and maybe not in use
+    from openai import OpenAIError
 
     made = type(name, (kind, OpenAIError), {"__module__": __name__, "__doc__": kind.__doc__})
     return globals().setdefault(name, made)

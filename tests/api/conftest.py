@@ -18,7 +18,6 @@ import pytest
 from limiter import AsyncLimiter, Limiter, Quota
 from tests import servers
 
-
 THREADS = ThreadPoolExecutor(400)
 
 
@@ -55,7 +54,9 @@ class Face:
     async def levels(self, name: str) -> dict[str, int]:
         return {label: each.level for label, each in (await self.peek(name)).limits.items()}
 
-    async def reserved(self, body: Callable[[Any], Awaitable[None]], *args: Any, **kwargs: Any) -> None:
+    async def reserved(
+        self, body: Callable[[Any], Awaitable[None]], *args: Any, **kwargs: Any
+    ) -> None:
         """Run `body` inside `with limiter.reserve(…)`."""
         if self.is_async:
             async with self.limiter.reserve(*args, **kwargs) as r:
@@ -105,7 +106,9 @@ async def faces(kind: str, url: str) -> AsyncIterator[Make]:
     made: list[Face] = []
 
     def make(*quotas: Quota, at: str | None = None, **settings: Any) -> Face:
-        limiter = (Limiter if kind == "sync" else AsyncLimiter)(at or url, quotas=quotas, **settings)
+        limiter = (Limiter if kind == "sync" else AsyncLimiter)(
+            at or url, quotas=quotas, **settings
+        )
         made.append(Face(limiter))
         return made[-1]
 

@@ -23,7 +23,7 @@ SLOW = 86_400.0  # a day's period: within a test nothing is refilled
 
 def slow(name: str, tokens: int, **more: int) -> Quota:
     """Make a quota whose levels move by grants and refunds alone."""
-    return Quota(name, limits=[Limit("tokens", tokens, 400 * SLOW)], **more)
+    return Quota(name, limits=[Limit("tokens", tokens, 400 * SLOW, headroom=0)], headroom=0, **more)
 
 
 async def until(condition: object, *, tries: int = 500) -> None:
@@ -84,10 +84,12 @@ async def _is(function: object, value: int) -> bool:
 async def test_a_timeout_leaves_nothing_behind(kind: str, store_url: str, name: str) -> None:
     """Law 6: a call that gave up is not in the line, holds nothing, and says what was missing."""
     async with faces(kind, store_url) as make:
-        face = make(Quota(name, tpm=600))
+        face = make(Quota(name, tpm=600, headroom=0))
         r = await face.acquire(name, tokens=600)
         for timeout in (0, 0.05):
-            with pytest.raises(WaitTimeout, match=r"needs 200 tokens, \d+ left, free in about") as info:
+            with pytest.raises(
+                WaitTimeout, match=r"needs 200 tokens, \d+ left, free in about"
+            ) as info:
                 await face.acquire(name, tokens=200, timeout=timeout)
             assert info.value.quota == name
             assert 15 < info.value.wait_s <= 20
@@ -105,7 +107,9 @@ async def test_never_fits_says_both_numbers(kind: str, store_url: str, name: str
     """Law 9: an impossible call fails at once, even with a line before it."""
     async with faces(kind, store_url) as make:
         face = make(slow(name, 1000))
-        with pytest.raises(NeverFits, match=r"needs 1,001 tokens.*never grants more than 1,000") as info:
+        with pytest.raises(
+            NeverFits, match=r"needs 1,001 tokens.*never grants more than 1,000"
+        ) as info:
             await face.acquire(name, tokens=1001)
         assert (info.value.cost, info.value.capacity) == (1001, 1000)
         assert (await face.peek(name)).waiting == 0
@@ -193,7 +197,7 @@ async def _waiting(face: object, name: str) -> bool:
 async def test_hundreds_share_one_line(kind: str, store_url: str, name: str) -> None:
     """Laws 1 to 5: many callers of two owners under tight limits all end, and the books balance."""
     async with faces(kind, store_url) as make:
-        quota = Quota(name, limits=[Limit("tokens", 1000, 1.0), Limit("tokens", 10**9, 400 * SLOW)],
+        quota = Quota(name, limits=[Limit("tokens", 1000, 1.0), Limit("tokens", 10**9, 400 * SLOW, headroom=0)],
                       concurrency=7)  # fmt: skip
         owners = [make(quota), make(quota)]
 

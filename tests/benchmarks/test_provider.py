@@ -52,7 +52,7 @@ async def test_many_tasks_share_one_connection(tmp_path: Path) -> None:
     """Every task gets the answer to its own call, whatever order the answers come in."""
     socket = str(tmp_path / "p")
     serving = asyncio.create_task(serve(socket, [Bucket(8, 0.001), Bucket(10_000, 1)]))
-    while not accepts(socket):  # noqa: ASYNC110 - it tells no event
+    while not accepts(socket):
         await asyncio.sleep(0.001)
     client = await ProviderClient.connect(socket)
     order: list[int] = []

@@ -40,7 +40,13 @@ class Lua:
         return self.definition
 
     def run(
-        self, now: int, owner: str, number: int, lease_us: int, version: str, entries: Sequence[Entry]
+        self,
+        now: int,
+        owner: str,
+        number: int,
+        lease_us: int,
+        version: str,
+        entries: Sequence[Entry],
     ) -> tuple[Reply, dict[str, Message]]:
         # RPUSH in the place of PUBLISH keeps the messages where the test can read them.
         self.names.add(owner)

@@ -38,7 +38,9 @@ entry = st.one_of(
     st.tuples(st.just("cancel"), number),
     st.tuples(st.just("renew"), number),
 )  # fmt: skip
-pause = st.one_of(st.integers(0, 1000), st.integers(0, 70_000_000), st.integers(-5_000_000, 700_000_000))
+pause = st.one_of(
+    st.integers(0, 1000), st.integers(0, 70_000_000), st.integers(-5_000_000, 700_000_000)
+)
 step = st.one_of(
     st.tuples(st.just("run"), st.sampled_from(OWNERS), pause, st.lists(entry, max_size=5)),
     st.tuples(st.just("run"), st.sampled_from(OWNERS), pause, st.lists(entry, max_size=5)),
@@ -78,7 +80,14 @@ class Pair:
                 return layout.renew(n)
 
     def compare(self, owner: str, entries: list[layout.Entry]) -> layout.Reply:
-        batch = (self.now, owner, self.numbers[owner], LEASE_US, self.lua.definition.version, entries)
+        batch = (
+            self.now,
+            owner,
+            self.numbers[owner],
+            LEASE_US,
+            self.lua.definition.version,
+            entries,
+        )
         expected, actual = self.model.run(*batch), self.lua.run(*batch)
         assert actual == expected
         return actual[0]
@@ -91,7 +100,9 @@ class Pair:
 @settings(max_examples=150, deadline=None,
           suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip
 @given(limits=limits, steps=st.lists(step, max_size=25))
-def test_lua_does_what_the_model_does(any_url: str, limits: list[Limit], steps: list[tuple]) -> None:
+def test_lua_does_what_the_model_does(
+    any_url: str, limits: list[Limit], steps: list[tuple]
+) -> None:
     """Any sequence of batches gives the same replies, levels and wake-ups in both."""
     pair = Pair(any_url, Quota(f"model-{next(names)}", limits=limits))
     try:
@@ -109,7 +120,9 @@ def test_lua_does_what_the_model_does(any_url: str, limits: list[Limit], steps: 
 @pytest.mark.parametrize("amount", [1, 7, 600, 2**20, 2**40])
 def test_large_numbers_stay_exact(any_url: str, name: str, amount: int) -> None:
     """Levels are exact integers in both, up to the largest that a limit may have."""
-    pair = Pair(any_url, Quota(name, limits=[Limit("tokens", amount), Limit("tokens", amount, 86_400.0)]))
+    pair = Pair(
+        any_url, Quota(name, limits=[Limit("tokens", amount), Limit("tokens", amount, 86_400.0)])
+    )
     for i in range(1, 20):
         pair.run("ann", 777_777 * i, [("acquire", 1, [amount // i]), ("settle", i, [amount * 3])])
     pair.lua.close()

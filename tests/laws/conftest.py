@@ -27,7 +27,7 @@ def tell(request: pytest.FixtureRequest, urls: dict[str, str], name: str) -> Ite
 
     def begin(**limits: object) -> Story:
         unique = f"{name}-{len(stories)}"
-        stories.append(Story(Quota(unique, **limits), urls.get(request.param)))
+        stories.append(Story(Quota(unique, headroom=0, **limits), urls.get(request.param)))
         return stories[-1]
 
     yield begin

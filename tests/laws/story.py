@@ -43,7 +43,7 @@ class Story:
         return self
 
     def redefine(self, **limits: object) -> None:
-        quota = Quota(self.quota.name, **limits)
+        quota = Quota(self.quota.name, headroom=0, **limits)
         if isinstance(self.engine, Lua):
             self.engine.redefine(quota, self.now)
         else:
@@ -93,7 +93,9 @@ class Owner:
     def ask(self, flags: int = layout.MAY_WAIT, **cost: int) -> int:
         """Send one acquire; return its number."""
         self.calls += 1
-        self.result = self.send(layout.acquire(self.calls, self.story.agreed.cost(cost), flags=flags))[0]
+        self.result = self.send(
+            layout.acquire(self.calls, self.story.agreed.cost(cost), flags=flags)
+        )[0]
         if self.result.status == Status.GRANTED:
             self.granted.append(self.calls)
         return self.calls

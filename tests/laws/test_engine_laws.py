@@ -21,7 +21,7 @@ LEASE_US = 30_000_000
 
 def test_a_call_takes_from_every_limit_or_from_none(tell: Tell) -> None:
     """Law 1: one script run takes the cost from every limit of the quota or from none."""
-    story = tell(rpm=10, tpm=100, concurrency=5, limits=[Limit("images", 3)])
+    story = tell(rpm=10, tpm=100, concurrency=5, limits=[Limit("images", 3, headroom=0)])
     ann = story.owner("ann")
     full = story.levels()
     ann.ask(flags=0, tokens=40, images=2)
@@ -58,7 +58,7 @@ def test_no_interval_grants_more_than_burst_and_rate(
 
     For a burst below the largest call, that call itself is the burst.
     """
-    story = Story(Quota("law-2", tpm=100, burst=burst), None)
+    story = Story(Quota("law-2", tpm=100, burst=burst, headroom=0), None)
     limit = story.quota.limits[0]
     taken: list[tuple[int, int]] = []
     held: dict[str, dict[int, int]] = {"ann": {}, "bob": {}}
@@ -305,10 +305,14 @@ def test_a_replayed_batch_changes_nothing(tell: Tell) -> None:
     story = tell(tpd=1000, concurrency=3)
     ann = story.owner("ann")
     held = ann.ask(tokens=100)
-    ann.send(layout.acquire(7, story.agreed.cost({"tokens": 50}), flags=1), layout.settle(held, (10, 1)))
+    ann.send(
+        layout.acquire(7, story.agreed.cost({"tokens": 50}), flags=1), layout.settle(held, (10, 1))
+    )
     before = story.levels()
     for number in (1, 2):
-        assert ann.send(layout.acquire(7, (50, 1), flags=1), layout.cancel(held), number=number) == []
+        assert (
+            ann.send(layout.acquire(7, (50, 1), flags=1), layout.cancel(held), number=number) == []
+        )
         assert ann.reply.outcome == layout.Outcome.FENCED
     assert story.levels() == before == {"tokens/day": 940, "concurrency": 2}
 

@@ -1,0 +1,47 @@
+# One command for each thing one does here. Each sets up what it needs by itself.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+LEVEL  ?= dev
+PROCESSES ?= 4
+
+.PHONY: help setup run test lint types contracts bench clean
+help: ## say what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort
+
+setup: $(VENV)/.$(LEVEL) ## make .venv with everything that development needs
+
+$(VENV)/.cli: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cli,mock,speed]'
+	touch $@
+
+$(VENV)/.dev: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@ $(VENV)/.cli
+
+run: $(VENV)/.cli ## send examples/requests.jsonl with four processes under one quota
+	$(BIN)/python examples/run.py --processes $(PROCESSES)
+
+test: $(VENV)/.dev ## run all tests, on servers of their own
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+lint: $(VENV)/.dev ## check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev ## check types
+	$(BIN)/mypy
+
+contracts: $(VENV)/.dev ## check that each layer imports only from those below
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev ## measure everything that has a bar, in one run
+	$(BIN)/python -m benchmarks
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) .bench .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

@@ -1,0 +1,144 @@
+"""The commands as they are typed. Options are checked here; the work is elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, cast, get_args
+
+import click
+import typer
+
+import limiter
+from limiter import config
+from limiter.cli import options, source
+from limiter.cli.settings import Settings, written
+from limiter.errors import ConfigError, LimiterError
+from limiter.providers import profile
+from limiter.providers.profile import Rule, check_rule
+
+app = typer.Typer(
+    name="limiter",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="One fair line in front of an LLM quota, for a whole fleet of processes.",
+)
+
+
+def run_app(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit status."""
+    try:
+        code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
+    except click.ClickException as exc:
+        exc.show()
+        return 2
+    except click.Abort:
+        return 130
+    except LimiterError as exc:
+        sys.stderr.write(f"limiter: {exc}\n")
+        return 2 if isinstance(exc, ConfigError) else 1
+    return code if isinstance(code, int) else 0
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"limiter {limiter.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None:
+    """One fair line in front of an LLM quota, for a whole fleet of processes."""
+
+
+Url = Annotated[
+    str | None,
+    typer.Option(help="The limiter's store; else LIMITER_URL, else the embedded server."),
+]
+File = Annotated[Path | None, typer.Option("--quota", help="A limiter.toml with [quotas.…].")]
+
+
+@app.command()
+def run(
+    requests: Annotated[Path, typer.Argument(help="One JSON request per line.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the results go.")],
+    rpm: Annotated[int | None, typer.Option(help="Requests per minute.")] = None,
+    tpm: Annotated[int | None, typer.Option(help="Tokens per minute.")] = None,
+    quota: File = None,
+    burst: Annotated[
+        str | None,
+        typer.Option(help="full (a refilled bucket), smooth (windows), or seconds of the rate."),
+    ] = None,
+    url: Url = None,
+    base_url: Annotated[str | None, typer.Option(help="The API; else OPENAI_BASE_URL.")] = None,
+    processes: Annotated[int | None, typer.Option(min=1, max=256)] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, max=4096, help="Calls under way in each process.")
+    ] = None,
+    max_retries: Annotated[int, typer.Option(min=0, max=100)] = 5,
+    model: Annotated[str | None, typer.Option(help="For lines that name none.")] = None,
+    provider: Annotated[str, typer.Option(help="How calls are counted.")] = "openai",
+    rule: Annotated[str, typer.Option(help=f"One of {', '.join(get_args(Rule))}.")] = "admission",
+    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds for one attempt.")] = 600.0,
+) -> int:
+    """Send a file of requests as fast as the quota allows; a second start resumes."""
+    from limiter.cli import run as running
+
+    profile(provider)
+    check_rule(rule)
+    api = options.base_url(base_url)
+    source.count_lines(requests)
+    first = source.first_call(requests, model)
+    name = options.quota_name(model or (_model_of(first) if first else None), api)
+    quotas, found = options.quotas(quota, rpm=rpm, tpm=tpm, burst_text=burst, name=name)
+    store = url or os.environ.get("LIMITER_URL") or found.url
+    per_s = max(options.calls_per_s(each) for each in quotas.values())
+    workers = options.processes(processes, per_s, shared=not (store or "").startswith("memory:"))
+    settings = Settings(
+        quotas=written(quotas), url=store, base_url=api, provider=provider, rule=cast("Rule", rule),
+        model=model, concurrency=options.concurrency(concurrency, per_s, workers),
+        max_retries=max_retries, timeout_s=timeout,
+    )  # fmt: skip
+    return running.run(running.Job(requests, output, settings, workers))
+
+
+def _model_of(call: Any) -> str | None:
+    found = call.body.get("model")
+    return found if isinstance(found, str) else None
+
+
+@app.command()
+def status(
+    quota: Annotated[str | None, typer.Argument(help="One quota; else all of them.")] = None,
+    url: Url = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on looking.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON.")] = False,
+) -> int:
+    """Show levels, who waits, and what is held, now."""
+    from limiter.cli import status as showing
+
+    found = config.load()
+    store = url or os.environ.get("LIMITER_URL") or found.url
+    try:
+        return showing.status(quota, store, found, watch=watch, as_json=as_json)
+    except KeyboardInterrupt:
+        return 0
+
+
+@app.command(
+    "mock-server",
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def mock_server(context: typer.Context) -> int:
+    """Run an OpenAI-compatible server that enforces RPM and TPM; --help lists its options."""
+    from limiter import mock
+
+    return mock.main(context.args)

@@ -1,0 +1,55 @@
+"""What a run was asked to do, as one value that travels to its workers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from limiter.core import definition
+from limiter.core.quota import Quota
+from limiter.providers.profile import Rule
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Hold what workers need to know. Keys are not in it: those come from the environment.
+
+    Attributes:
+        quotas: JSON definitions by name.
+        url: the limiter's store; None: the embedded server.
+        base_url: where the API is.
+        provider, rule: how calls are counted.
+        model: for lines that name none.
+        concurrency: calls under way at a time in each worker.
+        max_retries: attempts after the first one.
+        timeout_s: for one attempt.
+    """
+
+    quotas: dict[str, str]
+    url: str | None
+    base_url: str
+    provider: str
+    rule: Rule
+    model: str | None
+    concurrency: int
+    max_retries: int
+    timeout_s: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Settings:
+        """Undo `as_dict`."""
+        return cls(**{each.name: values[each.name] for each in fields(cls)})
+
+    def declared(self) -> dict[str, Quota]:
+        """Return the quotas as values."""
+        return {name: definition.read(name, "", text).quota() for name, text in self.quotas.items()}
+
+
+def written(quotas: Mapping[str, Quota]) -> dict[str, str]:
+    """Return quotas as JSON definitions, for `Settings.quotas`."""
+    return {name: definition.write(quota) for name, quota in quotas.items()}
