@@ -26,7 +26,10 @@ REQUESTS, TOKENS, SLOTS = 1_000, 10_000, 3
 
 def still(name: str, **settings: Any) -> Quota:
     """Make a quota that does not refill while a test looks: a token comes back in an hour."""
-    limits = [Limit("requests", REQUESTS, YEAR_S), Limit("tokens", TOKENS, YEAR_S)]
+    limits = [
+        Limit("requests", REQUESTS, YEAR_S, headroom=0),
+        Limit("tokens", TOKENS, YEAR_S, headroom=0),
+    ]
     return Quota(name, limits=limits, concurrency=SLOTS, **settings)
 
 

@@ -31,7 +31,7 @@ class _Handler(BaseHTTPRequestHandler):
         answers = self.scripted.answers
         answers[min(number, len(answers) - 1)](self)
 
-    do_GET = do_POST
+    do_GET = do_POST  # noqa: N815 - the name that http.server calls
 
     def _content(self) -> bytes:
         if self.headers.get("transfer-encoding") != "chunked":

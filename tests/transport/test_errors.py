@@ -219,16 +219,16 @@ async def test_a_stream_that_is_cancelled_is_settled_by_what_was_seen(
     server = scripted(streamed([event("12345678")], end="wait"))
     mine = limiter.AsyncLimiter(url, quotas=[still(name)])
     async with mine, client_of(server, mine, rule="usage") as client:
-        seen = []
+        stream = aiter(await chat(client, name, stream=True))
+        await anext(stream)
 
         async def read():
-            async for chunk in await chat(client, name, stream=True):
-                seen.append(chunk)
+            await anext(stream)
 
         task = asyncio.create_task(read())
-        await until(lambda: len(seen) == 1)
+        await asyncio.sleep(0)
         for _ in range(times - 1):
-            asyncio.get_running_loop().call_soon(asyncio.get_running_loop().call_soon, task.cancel)
+            task.get_loop().call_soon(task.cancel)
         await cancel(task)
         await until(lambda: levels(store, name) == left(1, 3 + 4 + 2 + 2))
 
