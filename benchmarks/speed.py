@@ -155,7 +155,7 @@ def long_line(url: str, tickets: int = 100_000) -> list[Row]:
 
 def memory(url: str, holds: int = 50_000) -> list[Row]:
     """Weigh held reservations, and a quota that nobody uses."""
-    line = _Line(url, WIDE)
+    line = _Line(url, Quota("idle", limits=WIDE.limits))
     line.run(layout.acquire(1, (1, 10), flags=1))
     line.run(layout.settle(1, (1, 10)))
     idle = sum(line.client.memory_usage(key) or 0 for key in line.keys.all())
