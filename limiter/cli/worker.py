@@ -90,10 +90,12 @@ class Worker:
 
     async def _frames(self) -> Any:
         unpacker = frames()
-        while data := await self._reader.read(_CHUNK_BYTES):
-            unpacker.feed(data)
-            for parts in unpacker:
-                yield parts
+        # A parent that was killed with unread reports resets the line rather than ending it.
+        with suppress(ConnectionError):
+            while data := await self._reader.read(_CHUNK_BYTES):
+                unpacker.feed(data)
+                for parts in unpacker:
+                    yield parts
 
     async def _read(self, incoming: Any) -> None:
         """Do what the parent says; once it is gone, cancel everything."""
