@@ -19,6 +19,7 @@ import os
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -84,7 +85,7 @@ class Quota:
         counts.tokens += cost[1]
 
 
-class _Lines(asyncio.Protocol):
+class _Lines(asyncio.Protocol, ABC):
     """Cut what comes in into lines; the two ends say what a line means."""
 
     transport: asyncio.WriteTransport
@@ -99,8 +100,9 @@ class _Lines(asyncio.Protocol):
         for line in lines:
             self.line(line)
 
+    @abstractmethod
     def line(self, line: bytes) -> None:
-        raise NotImplementedError
+        """Take one line, without its end."""
 
     def send(self, line: str) -> None:
         if not self.transport.is_closing():

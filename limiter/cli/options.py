@@ -33,8 +33,10 @@ def burst(text: str) -> Burst:
     Raises:
         ConfigError: it is neither of the two words nor a number.
     """
-    if text == "full" or text == "smooth":  # noqa: PLR1714 - keeps the type
-        return text
+    if text == "full":
+        return "full"
+    if text == "smooth":
+        return "smooth"
     try:
         return float(text)
     except ValueError:

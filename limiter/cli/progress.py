@@ -133,7 +133,7 @@ class Live:
         per_second = tally.per_second(time.monotonic())
         share = tally.done / tally.total if tally.total > 0 else 1.0
         figures = [f"{per_second * 60:.0f}/min", *_counts(tally), f"ETA {eta(tally, per_second)}"]
-        lines = [
+        lines: list[RenderableType] = [
             Text.assemble(bar(share), f"  {tally.done}/{tally.total} lines  {share:.0%}"),
             Text("  " + " · ".join(figures)),
         ]

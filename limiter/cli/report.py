@@ -23,8 +23,7 @@ def summary(tally: Tally, took_s: float) -> str:
     counts += f", {tally.left} left" if tally.left else ""
     lines = [
         f"{counts}; {tally.refused} × 429, {tally.retries} retries",
-        f"took {_span(took_s)}; ideal {_span(tally.ideal_s)} (what was used beyond the burst, "
-        "at the quota's rate)",
+        f"took {_span(took_s)}; ideal {_span(tally.ideal_s)} (beyond the burst, at the rate)",
     ]
     for name, spending in tally.spending.items():
         lines += _used(name, spending)

@@ -14,6 +14,7 @@ reservations are settled, and the process ends. It never touches a file.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import sys
@@ -30,6 +31,7 @@ _CHUNK_BYTES = 2**18
 # A killed worker's reservations and tickets stand in the way of the others for so long.
 LEASE_S = 10.0
 _FAREWELL_S = 2.0
+_ORPHAN_S = 10.0
 
 
 def frames() -> msgpack.Unpacker:
@@ -103,6 +105,8 @@ class Worker:
                     self._caller.brake.hold(*parts)
                 case _:
                     self._cancel(self._tasks - self._caller.sending)
+        # Nobody is left to hear of anything: whatever should still hang then must not stay behind.
+        asyncio.get_running_loop().call_later(_ORPHAN_S, os._exit, 1)
         self._cancel(set(self._tasks))
 
     def _cancel(self, tasks: set[asyncio.Task[None]]) -> None:

@@ -73,7 +73,6 @@ def _write_limit(limit: Limit, dim: int) -> dict[str, Any]:
         "den": limit.rate.denominator,
         "capacity": limit.capacity,
         "ceiling": limit.ceiling,
-        "dimension": limit.dimension,
         "amount": limit.amount,
         "per": limit.per,
         "burst": limit.burst,
@@ -89,14 +88,15 @@ def read(name: str, version: str, text: str) -> Definition:
     """
     try:
         data = json.loads(text)
+        dims = tuple(data["dims"])
         limits = tuple(
             Limit(
-                each["dimension"], each["amount"], each["per"], each["burst"], each["headroom"]
-            )  # fmt: skip
+                dims[each["dim"] - 1], each["amount"], each["per"], each["burst"], each["headroom"]
+            )
             for each in data["limits"]
         )
-        dims, models = tuple(data["dims"]), tuple(data["models"])
-    except (ValueError, KeyError, TypeError) as exc:
+        models = tuple(data["models"])
+    except (ValueError, KeyError, TypeError, IndexError) as exc:
         raise ConfigError(
             f"The definition of the quota {name!r} in the store cannot be read: {text[:100]!r}. "
             "Declare it anew, or upgrade if a newer release wrote it."

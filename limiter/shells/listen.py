@@ -19,6 +19,7 @@ from limiter.shells.redis_store import AsyncRedisStore, RedisStore
 
 Deliver = Callable[[str, bytes], None]
 _PAUSE_S = 0.2
+_FAREWELL_S = 2.0
 _LOST = (exceptions.RedisError, OSError, ValueError)
 _MESSAGES = ("message", "smessage")
 
@@ -99,18 +100,17 @@ class AsyncListener:
         self._store = store
         self._deliver = deliver
         self._wanted: list[str] = []
-        self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
 
     def subscribe(self, channel: str) -> None:
         """Listen on one more channel from soon on."""
         self._wanted.append(channel)
-        self._changed.set()
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._listen())
 
     async def _listen(self) -> None:
-        while True:
+        while not self._closed:
             pubsub = self._store.pubsub()
             try:
                 await self._hear(pubsub)
@@ -124,7 +124,7 @@ class AsyncListener:
         joined = 0
         read = pubsub.get_sharded_message if self._store.sharded else pubsub.get_message
         join = pubsub.ssubscribe if self._store.sharded else pubsub.subscribe
-        while True:
+        while not self._closed:
             if joined < len(self._wanted):
                 fresh = self._wanted[joined:]
                 joined += len(fresh)
@@ -136,8 +136,11 @@ class AsyncListener:
 
     async def close(self) -> None:
         """Stop listening."""
-        if self._task:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        self._closed = True
+        task, self._task = self._task, None
+        if task:
+            # It looks up by itself; a cancellation could be taken for its read's own timeout.
+            _, late = await asyncio.wait({task}, timeout=_FAREWELL_S)
+            if late:
+                task.cancel()
+                await asyncio.wait({task}, timeout=_FAREWELL_S)
