@@ -16,7 +16,8 @@ def _address() -> Iterator[dict[str, str]]:
         return
     from limiter.mock import MockConfig, background
 
-    with background(MockConfig(rpm=500, tpm=30_000)) as server:
+    # With no pause between tokens it would go on writing to callers who have left.
+    with background(MockConfig(rpm=500, tpm=30_000, token_latency_s=0.002)) as server:
         yield {"base_url": server.base_url, "api_key": "mock"}
 
 

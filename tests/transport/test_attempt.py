@@ -117,6 +117,13 @@ def test_a_bomb_is_read_in_pieces(pack):
     assert coding == "identity" or max(sizes) == _PIECE
 
 
+def test_nothing_is_left_inside_the_decoder():
+    """What a piece had no room for comes at once, though all of the input is read."""
+    packer = zlib.compressobj(wbits=-15)
+    packed = packer.compress(bytes(_PIECE + 5)) + packer.flush()
+    assert [len(piece) for piece in Decoder("deflate").feed(packed)] == [_PIECE, 5]
+
+
 def test_a_body_above_the_limit_is_not_decoded():
     """Nor one that is damaged."""
     assert decoded(gzip.compress(bytes(10)), "gzip", 10) == bytes(10)

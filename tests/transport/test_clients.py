@@ -188,6 +188,13 @@ def test_azure_is_known_by_its_path(caller, mock):
     assert caller.used() == {**ONE, "tokens": HELLO_TOKENS + 50}
 
 
+def test_a_deployment_is_azure_s_whoever_asks(caller, mock):
+    """A plain client whose base URL ends in a deployment is charged and routed as Azure is."""
+    base_url = f"{mock.azure_endpoint}/openai/deployments/{caller.model}"
+    caller.chat(caller.client(base_url), model="whatever", max_tokens=50)
+    assert caller.used() == {**ONE, "tokens": HELLO_TOKENS + 50}
+
+
 def test_azure_is_known_by_its_version_too(caller, mock):
     """Responses have no deployment in their path; the body's model is the deployment then."""
     client = caller.client(mock.azure_endpoint, "AzureOpenAI", api_version="2025-04-01-preview")
