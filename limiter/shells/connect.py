@@ -51,10 +51,11 @@ def sync_client(url: str, timeout_s: float) -> Any:
     kind = scheme(url)
     try:
         if kind.endswith("+sentinel"):
-            from redis.sentinel import Sentinel
+            from redis import sentinel
 
             hosts, service, options = _sentinel(url)
-            return Sentinel(hosts, **settings).master_for(service, **settings, **options)
+            made: Any = sentinel.Sentinel
+            return made(hosts, **settings).master_for(service, **settings, **options)
         if kind.endswith("+cluster"):
             from redis.cluster import RedisCluster
 
@@ -80,10 +81,11 @@ def async_client(url: str, timeout_s: float) -> Any:
     kind = scheme(url)
     try:
         if kind.endswith("+sentinel"):
-            from redis.asyncio.sentinel import Sentinel
+            from redis.asyncio import sentinel
 
             hosts, service, options = _sentinel(url)
-            return Sentinel(hosts, **settings).master_for(service, **settings, **options)
+            made: Any = sentinel.Sentinel
+            return made(hosts, **settings).master_for(service, **settings, **options)
         if kind.endswith("+cluster"):
             from redis.asyncio.cluster import RedisCluster
 
