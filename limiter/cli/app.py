@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args
 
-import click
 import typer
 
 import limiter
@@ -31,16 +30,13 @@ app = typer.Typer(
 def run_app(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status."""
     try:
-        code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
-    except click.ClickException as exc:
-        exc.show()
-        return 2
-    except click.Abort:
-        return 130
+        app(args=None if arguments is None else list(arguments))
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     except LimiterError as exc:
         sys.stderr.write(f"limiter: {exc}\n")
         return 2 if isinstance(exc, ConfigError) else 1
-    return code if isinstance(code, int) else 0
+    return 0
 
 
 def _show_version(wanted: bool) -> None:
@@ -87,14 +83,14 @@ def run(
     provider: Annotated[str, typer.Option(help="How calls are counted.")] = "openai",
     rule: Annotated[str, typer.Option(help=f"One of {', '.join(get_args(Rule))}.")] = "admission",
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds for one attempt.")] = 600.0,
-) -> int:
+) -> None:
     """Send a file of requests as fast as the quota allows; a second start resumes."""
     from limiter.cli import run as running
 
     profile(provider)
     check_rule(rule)
-    api = options.base_url(base_url)
     source.count_lines(requests)
+    api = options.base_url(base_url)
     first = source.first_call(requests, model)
     name = options.quota_name(model or (_model_of(first) if first else None), api)
     quotas, found = options.quotas(quota, rpm=rpm, tpm=tpm, burst_text=burst, name=name)
@@ -106,7 +102,7 @@ def run(
         model=model, concurrency=options.concurrency(concurrency, per_s, workers),
         max_retries=max_retries, timeout_s=timeout,
     )  # fmt: skip
-    return running.run(running.Job(requests, output, settings, workers))
+    raise typer.Exit(running.run(running.Job(requests, output, settings, workers)))
 
 
 def _model_of(call: Any) -> str | None:
@@ -120,16 +116,17 @@ def status(
     url: Url = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on looking.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON.")] = False,
-) -> int:
+) -> None:
     """Show levels, who waits, and what is held, now."""
     from limiter.cli import status as showing
 
     found = config.load()
     store = url or os.environ.get("LIMITER_URL") or found.url
     try:
-        return showing.status(quota, store, found, watch=watch, as_json=as_json)
+        code = showing.status(quota, store, found, watch=watch, as_json=as_json)
     except KeyboardInterrupt:
-        return 0
+        code = 0
+    raise typer.Exit(code)
 
 
 @app.command(
@@ -137,8 +134,8 @@ def status(
     add_help_option=False,
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
 )
-def mock_server(context: typer.Context) -> int:
+def mock_server(context: typer.Context) -> None:
     """Run an OpenAI-compatible server that enforces RPM and TPM; --help lists its options."""
     from limiter import mock
 
-    return mock.main(context.args)
+    raise typer.Exit(mock.main(context.args))

@@ -207,6 +207,20 @@ def test_wrong_usage_says_what_to_write(home: Home, more: tuple[str, ...], says:
     assert home.server.stats()["accepted"] == 0
 
 
+def test_a_mistyped_command_says_so(home: Home) -> None:
+    """What does not exist is named, without a traceback: commands, options, files."""
+    for typed, says in (
+        (["frobnicate"], "No such command"),
+        (["run", "in.jsonl", "-o", "x", "--rmp", "5"], "No such option"),
+        (["run", "nothing.jsonl", "-o", "x", "--rpm", "5"], "nothing.jsonl: cannot be read"),
+    ):
+        command = [sys.executable, "-m", "limiter", *typed]
+        done = subprocess.run(command, cwd=home.path, env=home.env, text=True, capture_output=True,
+                              timeout=60, check=False)  # fmt: skip
+        assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+        assert says in done.stderr
+
+
 def test_a_second_run_on_the_same_results_is_refused(home: Home) -> None:
     """Two runs never write into one file."""
     home.write(*home.requests(400))
