@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from limiter.api import AsyncLimiter, Limiter, LimitStatus, QuotaStatus
+    from limiter.api import AsyncLimiter, Limiter
     from limiter.core.quota import Limit, Quota
     from limiter.decorator import rate_limited
     from limiter.default import default_limiter
@@ -34,9 +34,11 @@ if TYPE_CHECKING:
     )
     from limiter.providers import estimate
     from limiter.reservation import AsyncReservation, Reservation, UnsettledWarning
+    from limiter.status import LimitStatus, QuotaStatus
 
 _HOMES = {
-    "limiter.api": ["AsyncLimiter", "Limiter", "LimitStatus", "QuotaStatus"],
+    "limiter.api": ["AsyncLimiter", "Limiter"],
+    "limiter.status": ["LimitStatus", "QuotaStatus"],
     "limiter.core.quota": ["Limit", "Quota"],
     "limiter.decorator": ["rate_limited"],
     "limiter.default": ["default_limiter"],

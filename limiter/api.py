@@ -11,63 +11,23 @@ import os
 import threading
 import weakref
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 from limiter.core import ops
-from limiter.core.definition import Definition
-from limiter.core.layout import Reply
-from limiter.core.quota import Limit, Quota, check_cost
+from limiter.core.quota import Quota, check_cost
 from limiter.errors import ConfigError
 from limiter.reservation import AsyncReservation, Reservation
 from limiter.shells import connect, opening
 from limiter.shells.aio import AsyncShell
 from limiter.shells.sync import SyncShell
+from limiter.status import QuotaStatus
 
 Cost = Mapping[str, int] | int | None
 
 LEASE_S = 30.0
 STORE_TIMEOUT_S = 10.0
 _ROUND_TRIP_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class LimitStatus:
-    """Hold one limit and what is left of it; a negative level is a debt."""
-
-    limit: Limit
-    level: int
-
-
-@dataclass(frozen=True, slots=True)
-class QuotaStatus:
-    """Hold a quota's state at one moment.
-
-    Attributes:
-        name: the quota's name.
-        limits: by label, as `tokens/minute`.
-        waiting: tickets in the line.
-        held: reservations not yet settled.
-        next_s: seconds until the head of the line fits; None: nobody waits, or only the end of
-            another call can help.
-    """
-
-    name: str
-    limits: dict[str, LimitStatus]
-    waiting: int
-    held: int
-    next_s: float | None
-
-    @classmethod
-    def of(cls, definition: Definition, reply: Reply) -> QuotaStatus:
-        """Read it from the answer to an observation."""
-        limits = {
-            limit.label: LimitStatus(limit, level)
-            for limit, level in zip(definition.limits, reply.levels, strict=True)
-        }
-        next_s = reply.next_us / 1e6 if reply.next_us >= 0 else None
-        return cls(definition.name, limits, reply.waiting, reply.held, next_s)
 
 
 def _amounts(cost: Cost, dims: Mapping[str, int]) -> dict[str, int]:

@@ -15,7 +15,7 @@ from limiter.cli.tally import Tally
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from limiter.api import LimitStatus, QuotaStatus
+    from limiter.status import LimitStatus, QuotaStatus
 
 LINE_EVERY_S = 5.0
 LOOK_EVERY_S = 0.5

@@ -22,7 +22,7 @@ from limiter.cli.tally import Spending, Tally
 from limiter.errors import ConfigError, LimiterError
 
 if TYPE_CHECKING:
-    from limiter.api import QuotaStatus
+    from limiter.status import QuotaStatus
 
 GRACE_S = 10.0
 _SYNC_EVERY_S = 5.0

@@ -8,8 +8,9 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from limiter.api import Limiter, QuotaStatus
+from limiter.api import Limiter
 from limiter.cli import progress
+from limiter.status import QuotaStatus
 
 if TYPE_CHECKING:
     from limiter.config import Config

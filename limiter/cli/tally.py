@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from limiter.api import QuotaStatus
     from limiter.core.quota import Limit
+    from limiter.status import QuotaStatus
 
 _RATE_WINDOW_S = 30.0
 
