@@ -8,6 +8,7 @@ Azure's paths are served too, with OpenAI's headers.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import secrets
 import time
@@ -33,7 +34,7 @@ from limiter.mock.wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
     from starlette.requests import Request
 
@@ -150,7 +151,7 @@ class Mock:
             case _:
                 return answers.embeddings_body(call, answer, self.config.seed)
 
-    async def _events(self, running: Running) -> AsyncIterator[tuple[bytes, int]]:
+    async def _events(self, running: Running) -> AsyncGenerator[tuple[bytes, int], None]:
         """Give each event as it goes over the wire, with the tokens told so far."""
         call, answer = running.call, running.answer
         is_chat = call.kind == "chat"
@@ -171,12 +172,14 @@ class Mock:
             self._leave(running, told)
 
     async def _cut_or_whole(
-        self, running: Running, events: AsyncIterator[tuple[bytes, int]]
+        self, running: Running, events: AsyncGenerator[tuple[bytes, int], None]
     ) -> AsyncIterator[bytes]:
-        async for frame, told in events:
-            yield frame
-            if running.is_cut and told * 2 >= running.answer.answer_tokens:
-                raise CutError
+        # Closed here and now: a generator that is left to the garbage collector settles late.
+        async with contextlib.aclosing(events):
+            async for frame, told in events:
+                yield frame
+                if running.is_cut and told * 2 >= running.answer.answer_tokens:
+                    raise CutError
 
     def _enter(self) -> None:
         self._in_flight += 1
