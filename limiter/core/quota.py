@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
 
+from limiter.core.exact import DAY_S, LONGEST_S, SCALED_MAX, below, positive, whole
 from limiter.errors import ConfigError
 
 Burst = Literal["full", "smooth"] | float
@@ -20,12 +21,7 @@ Cost = Mapping[str, int]
 
 HEADROOM_S = 0.25
 MINUTE_S = 60.0
-DAY_S = 86_400.0
 _US = 1_000_000
-
-# A level is kept in units of 1/den, so that one microsecond refills a whole number of them. The
-# largest level, debt or cost stays below 2^50: eight of them still add up exactly in a double.
-SCALED_MAX = 2**50
 
 _PERIOD_WORDS = {1.0: "second", 60.0: "minute", 3600.0: "hour", 86_400.0: "day"}
 _DIMENSION = re.compile(r"[a-z][a-z0-9_]{0,47}")
@@ -66,12 +62,12 @@ class Limit:
                 f"A dimension is 1 to 48 lower-case letters, digits and underscores, "
                 f"got {self.dimension!r:.80}."
             )
-        _whole(self.amount, f"The amount of {self.dimension!r}", low=1, high=SCALED_MAX)
+        whole(self.amount, f"The amount of {self.dimension!r}", low=1, high=SCALED_MAX)
         if self.per is not None:
-            _positive(self.per, f"The period of {self.dimension!r} (seconds)", high=400 * DAY_S)
+            positive(self.per, f"The period of {self.dimension!r} (seconds)", high=LONGEST_S)
         self._check_burst()
         if self.headroom != 0:
-            _positive(self.headroom, "headroom (seconds)", high=DAY_S)
+            positive(self.headroom, "headroom (seconds)", high=DAY_S)
         if self.capacity > SCALED_MAX:
             raise ConfigError(f"A burst of {self.capacity} {self.dimension} is above 2^50.")
         if self.per is not None and not self.rate:
@@ -86,7 +82,7 @@ class Limit:
                 f"burst is 'full', 'smooth' or a number of seconds, got {self.burst!r:.40}."
             )
         if self.burst not in words:
-            _positive(self.burst, "burst (seconds)", high=400 * DAY_S)
+            positive(self.burst, "burst (seconds)", high=LONGEST_S)
         if self.per is None and self.burst != "full":
             raise ConfigError(
                 f"{self.dimension!r} has no period, so it has no burst: leave burst out."
@@ -130,37 +126,7 @@ class Limit:
         """
         if self.per is None:
             return Fraction(0)
-        return _below(
-            Fraction(self.amount) / (Fraction(self.per) * _US), SCALED_MAX // self.ceiling
-        )
-
-
-def _below(exact: Fraction, largest: int) -> Fraction:
-    """Return the largest fraction not above `exact` with a denominator of at most `largest`.
-
-    The two last convergents of the continued fraction enclose `exact`; one of them is it.
-    """
-    if exact.denominator <= largest:
-        return exact
-    p0, q0, p1, q1 = 0, 1, 1, 0
-    n, d = exact.numerator, exact.denominator
-    while (q2 := q0 + (n // d) * q1) <= largest:
-        p0, q0, p1, q1, n, d = p1, q1, p0 + (n // d) * p1, q2, d, n % d
-    k = (largest - q0) // q1
-    return max(f for f in (Fraction(p0 + k * p1, q0 + k * q1), Fraction(p1, q1)) if f <= exact)
-
-
-def _whole(value: object, what: str, *, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ConfigError(f"{what} must be a whole number from {low} to {high}, got {value!r:.40}.")
-    return value
-
-
-def _positive(value: object, what: str, *, high: float) -> float:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not 0 < value <= high:  # type: ignore[arg-type,operator]
-        raise ConfigError(f"{what} must be a number above 0, at most {high:g}, got {value!r:.40}.")
-    return float(value)  # type: ignore[arg-type]
+        return below(Fraction(self.amount) / (Fraction(self.per) * _US), SCALED_MAX // self.ceiling)
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -256,5 +222,5 @@ def check_cost(cost: Mapping[str, object]) -> dict[str, int]:
         if type(amount) is int and 0 <= amount <= SCALED_MAX:  # the hot path
             checked[name] = amount
         else:
-            checked[name] = _whole(amount, f"The cost in {name!r}", low=0, high=SCALED_MAX)
+            checked[name] = whole(amount, f"The cost in {name!r}", low=0, high=SCALED_MAX)
     return checked

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, get_args
 
-from limiter.core.quota import SCALED_MAX
+from limiter.core.exact import SCALED_MAX
 from limiter.errors import ConfigError
 from limiter.providers.content import amount
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limiter.core.quota import SCALED_MAX, check_cost
+from limiter.core.exact import SCALED_MAX
+from limiter.core.quota import check_cost
 from limiter.errors import ConfigError
 from limiter.providers import Usage, estimate, profile
 from limiter.providers.endpoints import endpoint
