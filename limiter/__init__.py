@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from limiter.api import AsyncLimiter, Limiter
+    from limiter.core.priority import Priority
     from limiter.core.quota import Limit, Quota
     from limiter.decorator import rate_limited
     from limiter.default import default_limiter
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "limiter.api": ["AsyncLimiter", "Limiter"],
     "limiter.status": ["LimitStatus", "QuotaStatus"],
+    "limiter.core.priority": ["Priority"],
     "limiter.core.quota": ["Limit", "Quota"],
     "limiter.decorator": ["rate_limited"],
     "limiter.default": ["default_limiter"],
@@ -53,7 +55,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __version__ = "0.1.0"
 __all__ = [  # noqa: RUF022 - the order in which a reader meets them
-    "Limiter", "AsyncLimiter", "Quota", "Limit", "rate_limited", "default_limiter",
+    "Limiter", "AsyncLimiter", "Quota", "Limit", "Priority", "rate_limited", "default_limiter",
     "Reservation", "AsyncReservation", "QuotaStatus", "LimitStatus", "estimate",
     "LimiterError", "ConfigError", "LimitExceeded", "NeverFits", "WaitTimeout",
     "ReservationError", "StoreError", "StoreTimeout", "StoreRefused", "ScriptError",

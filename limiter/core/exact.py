@@ -6,13 +6,14 @@ to write and one bound holds everywhere.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from fractions import Fraction
 
 from limiter.errors import ConfigError
 
 DAY_S = 86_400.0
 LONGEST_S = 400 * DAY_S
+_US = 1_000_000
 
 # A level is kept in units of 1/den, so that one microsecond refills a whole number of them. The
 # largest level, debt or cost stays below 2^50: eight of them still add up exactly in a double.
@@ -34,6 +35,11 @@ def below(exact: Fraction, largest: int) -> Fraction:
     return max(f for f in (Fraction(p0 + k * p1, q0 + k * q1), Fraction(p1, q1)) if f <= exact)
 
 
+def decimal(written: float) -> Fraction:
+    """Return the number that the caller wrote: 0.3 is 3/10, not the double a little below it."""
+    return Fraction(repr(float(written)))
+
+
 def whole(value: object, what: str, *, low: int, high: int) -> int:
     """Return a whole number from `low` to `high`, or say what to write."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
@@ -41,9 +47,31 @@ def whole(value: object, what: str, *, low: int, high: int) -> int:
     return value
 
 
+def number(value: object, what: str, span: str, inside: Callable[[float], bool]) -> float:
+    """Return a number that is `inside` the span, or say what to write.
+
+    Comparisons keep NaN and infinity out; `+ 0.0` makes one zero of two.
+    """
+    real = isinstance(value, int | float) and not isinstance(value, bool)
+    if not real or not inside(value):  # type: ignore[arg-type] # it is a number by then
+        raise ConfigError(f"{what} must be a number {span}, got {value!r:.40}.")
+    return float(value) + 0.0  # type: ignore[arg-type] # the same
+
+
 def positive(value: object, what: str, *, high: float) -> float:
     """Return a number above 0, at most `high`, or say what to write."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not 0 < value <= high:  # type: ignore[arg-type,operator]
-        raise ConfigError(f"{what} must be a number above 0, at most {high:g}, got {value!r:.40}.")
-    return float(value)  # type: ignore[arg-type]
+    return number(value, what, f"above 0, at most {high:g}", lambda v: 0 < v <= high)
+
+
+def seconds(value: object, what: str, *, least_us: int = 0) -> float:
+    """Return a span of whole microseconds, at least `least_us` and at most 400 days."""
+    if least_us:
+        checked = positive(value, what, high=LONGEST_S)
+    else:
+        checked = number(value, what, f"from 0 to {LONGEST_S:g}", lambda v: 0 <= v <= LONGEST_S)
+    return max(least_us, to_us(checked)) / _US
+
+
+def to_us(span_s: float) -> int:
+    """Return seconds as whole microseconds; undoes the division in `seconds` exactly."""
+    return round(span_s * _US)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, NamedTuple, TypeVar
 
-from limiter.core.exact import DAY_S, LONGEST_S, SCALED_MAX, below, positive, whole
+from limiter.core.exact import DAY_S, LONGEST_S, SCALED_MAX, below, decimal, positive, whole
+from limiter.core.priority import NOBODY, Priority, Tenants
 from limiter.errors import ConfigError
 
 Burst = Literal["full", "smooth"] | float
@@ -25,6 +26,18 @@ _US = 1_000_000
 
 _PERIOD_WORDS = {1.0: "second", 60.0: "minute", 3600.0: "hour", 86_400.0: "day"}
 _DIMENSION = re.compile(r"[a-z][a-z0-9_]{0,47}")
+_LIMITS = "limits= is a list, as [Limit('images', 50)]"
+_PRIORITIES = "priorities= is a list, as [Priority('batch', level=-10)]"
+
+T = TypeVar("T")
+
+
+class Share(NamedTuple):
+    """A bucket beside a limit, for the part of it that one priority may use."""
+
+    num: int
+    den: int
+    capacity: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +141,27 @@ class Limit:
             return Fraction(0)
         return below(Fraction(self.amount) / (Fraction(self.per) * _US), SCALED_MAX // self.ceiling)
 
+    def floor(self, part: float) -> int:
+        """Say how many units are left in the bucket when only this part of its capacity is."""
+        return int(self.capacity * decimal(part))
+
+    def share(self, part: float) -> Share:
+        """Say what bucket grants this part of the limit, never more of it.
+
+        The denominator is bounded as that of `rate` is. Of slots there is one at least: a share
+        below it would refuse every call.
+
+        Raises:
+            ConfigError: the part is so small that it would never refill.
+        """
+        exact = decimal(part)
+        if self.per is None:
+            return Share(0, 1, max(1, int(self.amount * exact)))
+        rate = below(self.rate * exact, SCALED_MAX // self.ceiling)
+        if not rate:
+            raise ConfigError(f"A share of {part:g} of {self.label!r} is too small: raise share.")
+        return Share(rate.numerator, rate.denominator, int(self.capacity * exact))
+
 
 @dataclass(frozen=True, slots=True, init=False)
 class Quota:
@@ -142,14 +176,24 @@ class Quota:
         limits: any other `Limit`.
         burst, headroom: for the limits above that are given by number; see `Limit`.
         models: patterns (`gpt-4o-mini*`) of the models that share this quota.
+        priorities: the policies of calls by name; see `Priority`.
+        tenants: weights from 0.01 to 100 by tenant name. Tenants of one priority are served in
+            proportion to their weights; one that is not named here weighs 1.
+        tenant_limits: limits that each tenant has for itself, beside those of the quota.
+        group: the name of a group. Quotas of one group stand in one line, so that a call can
+            take from several of them at once; they share their priorities.
 
     Raises:
-        ConfigError: a name or number is wrong, there is no limit, or two limits are the same.
+        ConfigError: a name or number is wrong, there is no limit, or something is there twice.
     """
 
     name: str
     limits: tuple[Limit, ...]
     models: tuple[str, ...] = field(default=())
+    priorities: tuple[Priority, ...] = field(default=())
+    tenants: Tenants = field(default=NOBODY)
+    tenant_limits: tuple[Limit, ...] = field(default=())
+    group: str | None = field(default=None)
 
     def __init__(
         self,
@@ -164,6 +208,10 @@ class Quota:
         burst: Burst = "full",
         headroom: float = HEADROOM_S,
         models: Sequence[str] = (),
+        priorities: Sequence[Priority] = (),
+        tenants: Mapping[str, float] = NOBODY,
+        tenant_limits: Sequence[Limit] = (),
+        group: str | None = None,
     ) -> None:
         numbered = [
             Limit(dimension, amount, per, burst, headroom)
@@ -177,32 +225,59 @@ class Quota:
         ]
         if concurrency is not None:
             numbered.append(Limit("concurrency", concurrency, None))
-        object.__setattr__(self, "name", _quota_name(name))
-        object.__setattr__(self, "limits", _distinct(name, (*numbered, *limits)))
-        object.__setattr__(self, "models", _patterns(models))
+        keep = object.__setattr__
+        keep(self, "name", _key_name(name, "A quota's name"))
+        keep(self, "limits", (*numbered, *_listed(limits, Limit, _LIMITS)))
+        keep(self, "models", _patterns(models))
+        keep(self, "priorities", _listed(priorities, Priority, _PRIORITIES))
+        keep(self, "tenants", tenants if isinstance(tenants, Tenants) else Tenants(tenants))
+        keep(self, "tenant_limits", _listed(tenant_limits, Limit, f"tenant_{_LIMITS}"))
+        keep(self, "group", None if group is None else _key_name(group, "A group's name"))
+        self._check()
+
+    def _check(self) -> None:
+        what = f"The quota {self.name!r}"
+        if not self.limits:
+            raise ConfigError(f"{what} has no limit: give rpm=, tpm=, … or limits=[…].")
+        _once([limit.label for limit in self.limits], f"{what} has the limit")
+        _once([limit.label for limit in self.tenant_limits], f"{what} has the tenant limit")
+        _once([each.name for each in self.priorities], f"{what} has the priority")
+        self._check_shares()
+
+    def _check_shares(self) -> None:
+        parts = [each.share for each in self.priorities if each.share is not None]
+        for limit in self.limits:
+            for part in parts:
+                limit.share(part)  # raises where it cannot be counted
+
+    @property
+    def unit(self) -> str:
+        """Name what is one line and one state in the store: the group, else the quota itself."""
+        return self.name if self.group is None else self.group
 
 
-def _quota_name(name: object) -> str:
+def _key_name(name: object, what: str) -> str:
     if not isinstance(name, str) or not 1 <= len(name) <= 200 or not name.isprintable():
-        raise ConfigError(
-            f"A quota's name is a text of 1 to 200 printable characters, got {name!r:.60}."
-        )
+        raise ConfigError(f"{what} is a text of 1 to 200 printable characters, got {name!r:.60}.")
     if "{" in name or "}" in name:
         raise ConfigError(
-            f"A quota's name must hold no braces (they mark the hash tag of its Redis keys), "
+            f"{what} must hold no braces (they mark the hash tag of its Redis keys), "
             f"got {name!r:.60}."
         )
     return name
 
 
-def _distinct(name: str, limits: tuple[Limit, ...]) -> tuple[Limit, ...]:
-    if not limits:
-        raise ConfigError(f"The quota {name!r} has no limit: give rpm=, tpm=, … or limits=[…].")
-    labels = [limit.label for limit in limits]
-    twice = {label for label in labels if labels.count(label) > 1}
+def _once(names: Sequence[str], what: str) -> None:
+    twice = {name for name in names if names.count(name) > 1}
     if twice:
-        raise ConfigError(f"The quota {name!r} has the limit {min(twice)!r} twice: keep one.")
-    return limits
+        raise ConfigError(f"{what} {min(twice)!r} twice: keep one.")
+
+
+def _listed(values: object, kind: type[T], what: str) -> tuple[T, ...]:
+    listed = tuple(values) if isinstance(values, Iterable) else (values,)
+    if isinstance(values, Iterable) and all(isinstance(each, kind) for each in listed):
+        return listed
+    raise ConfigError(f"{what}, got {values!r:.60}.")
 
 
 def _patterns(models: Sequence[str]) -> tuple[str, ...]:
