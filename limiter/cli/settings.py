@@ -16,7 +16,7 @@ class Settings:
     """Hold what workers need to know. Keys are not in it: those come from the environment.
 
     Attributes:
-        quotas: JSON definitions by name.
+        quotas: the unit and its JSON definition, by the quota's name.
         url: the limiter's store; None: the embedded server.
         base_url: where the API is.
         provider, rule: how calls are counted.
@@ -26,7 +26,7 @@ class Settings:
         timeout_s: for one attempt.
     """
 
-    quotas: dict[str, str]
+    quotas: dict[str, tuple[str, str]]
     url: str | None
     base_url: str
     provider: str
@@ -47,9 +47,12 @@ class Settings:
 
     def declared(self) -> dict[str, Quota]:
         """Return the quotas as values."""
-        return {name: definition.read(name, "", text).quota() for name, text in self.quotas.items()}
+        return {
+            name: definition.read(unit, "", text).quota(name)
+            for name, (unit, text) in self.quotas.items()
+        }
 
 
-def written(quotas: Mapping[str, Quota]) -> dict[str, str]:
+def written(quotas: Mapping[str, Quota]) -> dict[str, tuple[str, str]]:
     """Return quotas as JSON definitions, for `Settings.quotas`."""
-    return {name: definition.write(quota) for name, quota in quotas.items()}
+    return {name: (quota.unit, definition.write(quota)) for name, quota in quotas.items()}

@@ -99,36 +99,58 @@ Found = tuple[str, str, str]
 
 
 def define_gen(
-    name: str, ours: Quota | None, *, follow: bool
+    unit: str, ours: Sequence[Quota], *, follow: bool
 ) -> Generator[Declare | None, Any, Definition]:
-    """Agree with the store on a quota's definition; one or two round trips.
+    """Agree with the store on the definition of a unit; one or two round trips.
 
-    Our own declaration replaces an older one that differs, unless that was made centrally, or we
-    `follow`: then somebody declared after us, and the newest wins.
+    Our own declarations replace older ones that differ, unless those were made centrally, or we
+    `follow`: then somebody declared after us, and the newest wins. A quota of ours that is missing
+    from a group is written all the same.
 
     Raises:
-        ConfigError: nobody has declared the quota.
+        ConfigError: nobody has declared the unit, or it is a quota here and a group elsewhere.
     """
+    _check_kind(unit, {quota.group is not None for quota in ours})
     while True:
         found: Found | None = yield None
-        if found is None and ours is None:
+        if found is None and not ours:
             raise ConfigError(
-                f"The quota {name!r} is not declared: pass quotas=[Quota({name!r}, rpm=…, tpm=…)], "
+                f"The quota {unit!r} is not declared: pass quotas=[Quota({unit!r}, rpm=…, tpm=…)], "
                 "or write it into limiter.toml."
             )
-        seen: str = ""
-        dims: tuple[str, ...] = ()
-        if found is not None:
-            known = definition.read(name, found[0], found[1])
-            keep = ours is None or follow or found[2] == "central"
-            if keep or definition.write(ours, known.dims) == found[1]:  # type: ignore[arg-type]
-                return known
-            seen, dims = known.version, known.dims
-        assert ours is not None
-        text = definition.write(ours, dims)
-        replaced, version = yield Declare(seen, text)
+        known = None if found is None else definition.read(unit, found[0], found[1])
+        central = found is not None and found[2] == "central"
+        text = _declared(unit, _to_write(known, ours, follow=follow, central=central), known)
+        if known is not None and text == known.text:
+            return known
+        replaced, version = yield Declare(known.version if known else "", text)
         if replaced:
-            return definition.read(name, version, text)
+            return definition.read(unit, version, text)
+
+
+def _check_kind(unit: str, groups: set[bool]) -> None:
+    if len(groups) > 1:
+        raise ConfigError(
+            f"{unit!r} is declared as a quota and as a group of quotas: rename one of them."
+        )
+
+
+def _to_write(
+    known: Definition | None, ours: Sequence[Quota], *, follow: bool, central: bool
+) -> Sequence[Quota]:
+    if known is None or not (follow or central):
+        return ours
+    _check_kind(known.name, {known.grouped, *(quota.group is not None for quota in ours)})
+    return [] if central else [quota for quota in ours if quota.name not in known.quotas]
+
+
+def _declared(unit: str, ours: Sequence[Quota], known: Definition | None) -> str:
+    for quota in ours:
+        known = definition.read(
+            unit, known.version if known else "", definition.write(quota, known)
+        )
+    assert known is not None  # there is a quota of ours, or one was found
+    return known.text
 
 
 # --- messages -----------------------------------------------------------------------------------

@@ -127,7 +127,8 @@ class AsyncShell:
         return lane
 
     async def _agree(self, name: str, *, follow: bool) -> Definition:
-        steps = ops.define_gen(name, self._quotas.get(name), follow=follow)
+        ours = [quota for quota in self._quotas.values() if quota.unit == name]
+        steps = ops.define_gen(name, ours, follow=follow)
         keys = layout.keys(name)
         answer: Any = None
         try:

@@ -18,7 +18,7 @@ class Lua:
     def __init__(self, url: str, quota: Quota, now: int) -> None:
         self.client = redis.Redis.from_url(url)
         self.keys = layout.keys(quota.name)
-        self.definition = self.declare(quota, now, "", ())
+        self.definition = self.declare(quota, now, None)
         self.names: set[str] = set()
 
     def close(self) -> None:
@@ -28,15 +28,15 @@ class Lua:
         return self.client.eval(scripts.load(name).source, len(keys), *keys, *args)
 
     def declare(
-        self, quota: Quota, now: int, seen: str, dims: Sequence[str]
+        self, quota: Quota, now: int, before: definition.Definition | None
     ) -> definition.Definition:
-        text = definition.write(quota, dims)
+        text = definition.write(quota, before)
+        seen = before.version if before else ""
         _, version = self.eval("declare", self.keys.all()[:2], now, seen, text, "code")
         return definition.read(quota.name, version.decode(), text)
 
     def redefine(self, quota: Quota, now: int) -> definition.Definition:
-        before = self.definition
-        self.definition = self.declare(quota, now, before.version, before.dims)
+        self.definition = self.declare(quota, now, self.definition)
         return self.definition
 
     def run(

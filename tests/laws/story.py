@@ -48,7 +48,7 @@ class Story:
             self.engine.redefine(quota, self.now)
         else:
             before = self.engine.definition
-            text = definition.write(quota, before.dims)
+            text = definition.write(quota, before)
             version = str(int(before.version) + 1)
             self.engine.redefine(definition.read(quota.name, version, text))
 
