@@ -8,6 +8,16 @@
     burst = "full"                          # or "smooth", or seconds
     models = ["gpt-4o*"]
     limits = [{dimension = "images", amount = 50, per = "minute"}]
+    tenant_limits = [{dimension = "tokens", amount = 5_000}]    # for each tenant by itself
+    group = "acme"                          # whose quotas one call may take from together
+
+    [quotas.gpt-4o.priorities.batch]        # see `Priority`
+    level = -10
+    share = 0.5
+    max_waiting = 1_000
+
+    [quotas.gpt-4o.tenants]                 # weights
+    search = 2.0
 
 Nothing in it is ignored: a key that is not known is an error, and names the nearest one.
 """
@@ -22,6 +32,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from limiter.core.priority import Priority, Tenants
 from limiter.core.quota import Limit, Quota
 from limiter.errors import ConfigError
 
@@ -29,7 +40,13 @@ FILE = "limiter.toml"
 VARIABLE = "LIMITER_CONFIG"
 
 _AMOUNTS = ("rpm", "tpm", "rpd", "tpd", "concurrency")
-_QUOTA_KEYS = (*_AMOUNTS, "burst", "models", "limits")
+_LISTS = ("limits", "tenant_limits")
+_TABLES = ("priorities", "tenants")
+_QUOTA_KEYS = (*_AMOUNTS, "burst", "models", "group", *_LISTS, *_TABLES)
+_PRIORITY_KEYS = (
+    "level", "floor", "share", "strict", "max_waiting", "timeout", "promote_after_s",
+    "lend_after_s",
+)  # fmt: skip
 _LIMIT_KEYS = ("dimension", "amount", "per", "burst")
 _PERIODS_S = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0, "none": None}
 
@@ -103,12 +120,37 @@ def _quota(where: str, name: str, value: object) -> Quota:
     for key in table:
         if key in _AMOUNTS:
             _checked(f"{where}.{key}", Quota, "q", **{key: table[key]})
-        elif key == "models":
-            _checked(f"{where}.{key}", Quota, "q", rpm=1, models=table[key])
-    limits = _limits(f"{where}.limits", table.get("limits", []))
-    settings = {key: table[key] for key in table if key != "limits"}
-    quota: Quota = _checked(where, Quota, name, limits=limits, **settings)
+        elif key in ("models", "group"):
+            _checked(f"{where}.{key}", Quota, "q", rpm=1, **{key: table[key]})
+    settings = {key: table[key] for key in table if key not in (*_LISTS, *_TABLES)}
+    settings |= {key: _limits(f"{where}.{key}", table[key]) for key in _LISTS if key in table}
+    if "priorities" in table:
+        settings["priorities"] = _priorities(f"{where}.priorities", table["priorities"])
+    if "tenants" in table:
+        settings["tenants"] = _tenants(f"{where}.tenants", table["tenants"])
+    quota: Quota = _checked(where, Quota, name, **settings)
     return quota
+
+
+def _priorities(where: str, value: object) -> list[Priority]:
+    table = _table(where, value, "quotas.gpt-4o.priorities.batch")
+    return [_priority(f"{where}.{name}", name, each) for name, each in table.items()]
+
+
+def _priority(where: str, name: str, value: object) -> Priority:
+    table = _table(where, value, "quotas.gpt-4o.priorities.batch")
+    _known(where, table, _PRIORITY_KEYS)
+    _checked(where, Priority, name)
+    for key in table:
+        _checked(f"{where}.{key}", Priority, name, **{key: table[key]})
+    return Priority(name, **table)
+
+
+def _tenants(where: str, value: object) -> Mapping[str, float]:
+    table = _table(where, value, "quotas.gpt-4o.tenants")
+    for name in table:
+        _checked(f"{where}.{name}", Tenants, {name: table[name]})
+    return table
 
 
 def _limits(where: str, value: object) -> list[Limit]:
@@ -149,9 +191,9 @@ def _checked(where: str, make: Any, *args: Any, **settings: Any) -> Any:
         raise ConfigError(f"{where}: {exc}") from exc
 
 
-def _table(where: str, value: object) -> Mapping[str, Any]:
+def _table(where: str, value: object, example: str = "quotas.gpt-4o") -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{where}: is a table, as [quotas.gpt-4o]; got {value!r:.40}.")
+        raise ConfigError(f"{where}: is a table, as [{example}]; got {value!r:.40}.")
     return value
 
 
