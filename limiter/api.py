@@ -8,83 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
-import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
-from limiter.core import ops
-from limiter.core.quota import Quota, check_cost
-from limiter.errors import ConfigError
+from limiter.acquiring import Acquiring, AsyncAcquiring
+from limiter.asking import LEASE_S, STORE_TIMEOUT_S, AnyOf, Cost, Names, Settings, Wish
+from limiter.core.quota import Quota
+from limiter.errors import LineFull, WaitTimeout
 from limiter.reservation import AsyncReservation, Reservation
-from limiter.shells import connect, opening
-from limiter.shells.aio import AsyncShell
-from limiter.shells.sync import SyncShell
+from limiter.reserving import AsyncReserving, Reserving
+from limiter.shells import opening
 from limiter.status import QuotaStatus
-
-Cost = Mapping[str, int] | int | None
-
-LEASE_S = 30.0
-STORE_TIMEOUT_S = 10.0
-_ROUND_TRIP_S = 5.0
+from limiter.tickets import AsyncTicket, Ticket
 
 
-def _amounts(cost: Cost, dims: Mapping[str, int]) -> dict[str, int]:
-    given = {"tokens": cost} if isinstance(cost, int) else cost or {}
-    if not isinstance(given, Mapping):
-        raise ConfigError(
-            f"A cost is a mapping of dimensions, or a number of tokens; got {cost!r:.60}."
-        )
-    return check_cost({**given, **dims})
-
-
-def _patience(timeout: float | None) -> float | None:
-    if timeout is not None and (isinstance(timeout, bool) or not timeout >= 0):
-        raise ConfigError(f"timeout is seconds from 0 on, or None to wait; got {timeout!r:.40}.")
-    return timeout
-
-
-class _Settings:
-    """Hold what a limiter was made with; no I/O happens before its first use."""
-
-    def __init__(
-        self, url: Any, quotas: Iterable[Quota], lease: float, store_timeout: float
-    ) -> None:
-        self.url = os.environ.get("LIMITER_URL") or None if url is None else url
-        if isinstance(self.url, str):
-            connect.scheme(self.url)
-        if not 1 <= lease <= 3600:
-            raise ConfigError(f"lease is 1 to 3600 seconds, got {lease!r:.40}.")
-        if not 0 < store_timeout <= 3600:
-            raise ConfigError(
-                f"store_timeout is above 0 and at most 3600 seconds, got {store_timeout!r:.40}."
-            )
-        self.lease_s, self.store_timeout_s = float(lease), float(store_timeout)
-        self.quotas: dict[str, Quota] = {}
-        for quota in quotas:
-            self.add(quota)
-
-    def add(self, quota: Quota) -> None:
-        if not isinstance(quota, Quota):
-            raise ConfigError(f"quotas= takes Quota objects, got {quota!r:.60}.")
-        if self.quotas.setdefault(quota.name, quota) != quota:
-            raise ConfigError(f"The quota {quota.name!r} is given twice, with different limits.")
-
-    def open_sync(self, user: int) -> SyncShell:
-        store = opening.sync_store(self.url, self._round_trip_s, user)
-        return SyncShell(store, self.quotas, lease_s=self.lease_s, patience_s=self.store_timeout_s)
-
-    async def open_async(self, user: int) -> AsyncShell:
-        store = await opening.async_store(self.url, self._round_trip_s, user)
-        return AsyncShell(store, self.quotas, lease_s=self.lease_s, patience_s=self.store_timeout_s)
-
-    @property
-    def _round_trip_s(self) -> float:
-        return min(_ROUND_TRIP_S, self.store_timeout_s)
-
-
-class Limiter:
+class Limiter(Acquiring):
     """Put one fair line in front of each quota, for all processes that share its store.
 
     Safe to share between threads, and usable after a fork.
@@ -94,7 +33,7 @@ class Limiter:
             `redis+cluster://`, `memory://`, or a redis-py client. Without it: `LIMITER_URL`, else
             the embedded server of this user and machine.
         quotas: what to declare when it is used first. A quota that was declared elsewhere needs no
-            mention.
+            mention, unless it belongs to a group.
         lease: seconds of silence after which a process is taken for lost and its slots and
             tickets go to the others.
         store_timeout: seconds that an operation goes on asking a store that does not answer.
@@ -111,76 +50,126 @@ class Limiter:
         lease: float = LEASE_S,
         store_timeout: float = STORE_TIMEOUT_S,
     ) -> None:
-        self._adopt(_Settings(url, quotas, lease, store_timeout), None)
+        self._adopt(Settings.of(url, quotas, lease, store_timeout), None)
 
-    def _adopt(self, settings: _Settings, twin: AsyncLimiter | None) -> None:
-        self._settings = settings
-        self._twin = twin
-        self._shell: SyncShell | None = None
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
+    def set_quota(self, quota: Quota) -> None:
+        """Declare a quota centrally, for everybody and for good; two round trips.
 
-    @property
-    def quotas(self) -> Mapping[str, Quota]:
-        """Return the quotas that this limiter declares, by name."""
-        return self._settings.quotas
-
-    def declare(self, quota: Quota) -> None:
-        """Add a quota to those that are declared when first used; no round trip."""
-        self._settings.add(quota)
-
-    def _open(self) -> SyncShell:
-        if self._pid != os.getpid():
-            # A forked child is a process of its own: another owner, other connections.
-            self._shell, self._pid, self._lock = None, os.getpid(), threading.Lock()
-        if self._shell is None:
-            with self._lock:
-                self._shell = self._shell or self._settings.open_sync(id(self))
-        return self._shell
+        What stands in the store then wins over what programs declare, and reaches every running
+        process with its next batch. What was used of a limit stays used.
+        """
+        self._open().set_quota(quota)
 
     def acquire(
-        self, quota: str, cost: Cost = None, *, timeout: float | None = None, **dims: int
+        self,
+        quota: Names = (),
+        cost: Cost = None,
+        *,
+        any_of: AnyOf | None = None,
+        timeout: float | None = None,
+        priority: str | None = None,
+        tenant: str | None = None,
+        fail_fast: bool = True,
+        **dims: int,
     ) -> Reservation:
         """Reserve a cost on every limit of a quota at once, waiting in the fleet's line for it.
 
         One round trip when nobody is ahead and the cost fits.
 
         Args:
-            quota: its name.
+            quota: its name; several names of one group: from all of them, or from none.
             cost: amounts by dimension, or a number of tokens. A call takes one request and one
                 slot of concurrency unless it says otherwise. Dimensions that the quota does not
                 limit are ignored.
-            timeout: seconds to wait at most; 0: not at all; None: as long as it takes.
+            any_of: instead of `quota`: take the one that grants first. A list is tried in its order,
+                a mapping by its weights; one whose calls failed of late comes last. One round trip
+                for each that does not grant at once, then one line for each.
+            timeout: seconds to wait at most; 0: not at all; None: what the priority says, else as
+                long as it takes; math.inf: as long as it takes.
+            priority: one that the quota declares; None: `default`.
+            tenant: on whose behalf; tenants of a priority share what there is by their weights.
+            fail_fast: fail at once when the wait is expected to be longer than `timeout`. Turn it
+                off where estimates are too high, so that refunds shorten most waits.
             **dims: amounts by dimension, as `tokens=1_200`.
 
         Raises:
             NeverFits: the cost is above what a limit can ever grant.
-            WaitTimeout: the time is over; nothing is left behind.
+            LineFull: as many calls of this priority wait as may.
+            WaitTimeout: the time is over, or it will be; nothing is left behind.
             ConfigError: the quota is not declared, or an argument is wrong.
             StoreError: the store does not answer.
         """
-        amounts, timeout_s = _amounts(cost, dims), _patience(timeout)
-        shell = self._open()
-        lane = shell.lane(quota)
-        request = shell.run(lane, ops.acquire_gen(lane.line, amounts, timeout_s), timeout_s)
-        return Reservation(shell, lane, request)
+        wish = Wish.of(cost, dims, timeout, priority, tenant, fail_fast=fail_fast)
+        return self._take(quota, any_of, wish)
+
+    def try_acquire(
+        self,
+        quota: Names = (),
+        cost: Cost = None,
+        *,
+        any_of: AnyOf | None = None,
+        priority: str | None = None,
+        tenant: str | None = None,
+        **dims: int,
+    ) -> Reservation | None:
+        """Reserve a cost if it is to be had now, without waiting; else return None.
+
+        One round trip. Arguments and errors are those of `acquire`.
+        """
+        wish = Wish.of(cost, dims, 0, priority, tenant, fail_fast=False)
+        try:
+            return self._take(quota, any_of, wish)
+        except (LineFull, WaitTimeout):
+            return None
+
+    def ticket(
+        self,
+        quota: Names,
+        cost: Cost = None,
+        *,
+        timeout: float | None = None,
+        priority: str | None = None,
+        tenant: str | None = None,
+        fail_fast: bool = True,
+        **dims: int,
+    ) -> Ticket:
+        """Take a place in the line and return at once, with the position and the expected wait.
+
+        One round trip. Arguments are those of `acquire`; what it would raise, `wait()` raises.
+        """
+        wish = Wish.of(cost, dims, timeout, priority, tenant, fail_fast=fail_fast)
+        shell, (lane, request, timeout_s) = (
+            self._open(),
+            self._submit(self._settings.ask(quota, wish)),
+        )
+        return Ticket(shell, lane, request, timeout_s).look()
 
     def reserve(
-        self, quota: str, cost: Cost = None, *, timeout: float | None = None, **dims: int
+        self,
+        quota: Names = (),
+        cost: Cost = None,
+        *,
+        any_of: AnyOf | None = None,
+        timeout: float | None = None,
+        priority: str | None = None,
+        tenant: str | None = None,
+        fail_fast: bool = True,
+        **dims: int,
     ) -> Reserving:
         """Return a context manager that acquires on entry; see `acquire`.
 
         Leaving it without `settle()` counts the estimate as used and warns. An exception settles
         by what it says was used: nothing when the call was never sent, else what providers count.
         """
-        return Reserving(self, quota, _amounts(cost, dims), _patience(timeout))
+        wish = Wish.of(cost, dims, timeout, priority, tenant, fail_fast=fail_fast)
+        return Reserving(lambda: self._take(quota, any_of, wish))
 
     def peek(self, quota: str) -> QuotaStatus:
         """Return a quota's levels, tickets and reservations now; one round trip, nothing taken."""
-        return QuotaStatus.of(*self._open().observe(quota))
+        return QuotaStatus.of(quota, *self._open().observe(self._settings.unit_of(quota)))
 
     def quota_names(self) -> list[str]:
-        """List the quotas that are declared in the store; a scan of its keys."""
+        """List the units (quotas, and groups of them) declared in the store; a scan of its keys."""
         return self._open().store.names()
 
     def as_sync(self) -> Limiter:
@@ -193,18 +182,6 @@ class Limiter:
             self._twin = AsyncLimiter.__new__(AsyncLimiter)
             self._twin._adopt(self._settings, self)  # noqa: SLF001 - its other half
         return self._twin
-
-    def http_client(self, **settings: Any) -> Any:
-        """Return an HTTP client for `OpenAI(http_client=…)` whose every call is limited."""
-        from limiter import transport
-
-        return transport.http_client(self, **settings)
-
-    def instrument(self, client: Any, **settings: Any) -> Any:
-        """Limit every call of an OpenAI client that exists already; return the client."""
-        from limiter import transport
-
-        return transport.instrument(client, self, **settings)
 
     def close(self) -> None:
         """Send what is left, stop the threads, close the connections. It may be used again."""
@@ -223,30 +200,7 @@ class Limiter:
         self.close()
 
 
-class Reserving:
-    """Acquire on entry, see to the settling on exit."""
-
-    def __init__(
-        self, limiter: Limiter, quota: str, amounts: dict[str, int], timeout_s: float | None
-    ) -> None:
-        self._limiter = limiter
-        self._asked = (quota, amounts, timeout_s)
-        self._reservation: Reservation | None = None
-
-    def __enter__(self) -> Reservation:
-        quota, amounts, timeout_s = self._asked
-        self._reservation = self._limiter.acquire(quota, amounts, timeout=timeout_s)
-        return self._reservation
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:  # fmt: skip
-        assert self._reservation is not None
-        self._reservation.__exit__(kind, error, trace)
-
-
-class AsyncLimiter:
+class AsyncLimiter(AsyncAcquiring):
     """The asyncio side of `Limiter`: the same arguments, verbs and errors.
 
     It may be used from several event loops; each is an owner of its own.
@@ -260,54 +214,85 @@ class AsyncLimiter:
         lease: float = LEASE_S,
         store_timeout: float = STORE_TIMEOUT_S,
     ) -> None:
-        self._adopt(_Settings(url, quotas, lease, store_timeout), None)
+        self._adopt(Settings.of(url, quotas, lease, store_timeout), None)
 
-    def _adopt(self, settings: _Settings, twin: Limiter | None) -> None:
-        self._settings = settings
-        self._twin = twin
-        self._shells: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncShell] = (
-            weakref.WeakKeyDictionary()
-        )
-
-    @property
-    def quotas(self) -> Mapping[str, Quota]:
-        """Return the quotas that this limiter declares, by name."""
-        return self._settings.quotas
-
-    def declare(self, quota: Quota) -> None:
-        """Add a quota to those that are declared when first used; no round trip."""
-        self._settings.add(quota)
-
-    async def _open(self) -> AsyncShell:
-        loop = asyncio.get_running_loop()
-        shell = self._shells.get(loop)
-        if shell is None:
-            shell = await self._settings.open_async(id(self))
-            shell = self._shells.setdefault(loop, shell)
-        return shell
+    async def set_quota(self, quota: Quota) -> None:
+        """Declare a quota centrally; see `Limiter.set_quota`."""
+        await (await self._open()).set_quota(quota)
 
     async def acquire(
-        self, quota: str, cost: Cost = None, *, timeout: float | None = None, **dims: int
+        self,
+        quota: Names = (),
+        cost: Cost = None,
+        *,
+        any_of: AnyOf | None = None,
+        timeout: float | None = None,
+        priority: str | None = None,
+        tenant: str | None = None,
+        fail_fast: bool = True,
+        **dims: int,
     ) -> AsyncReservation:
         """Reserve a cost on every limit of a quota at once; see `Limiter.acquire`."""
-        amounts, timeout_s = _amounts(cost, dims), _patience(timeout)
-        shell = self._shells.get(asyncio.get_running_loop()) or await self._open()
-        lane = shell.ready(quota) or await shell.lane(quota)
-        request = await shell.run(lane, ops.acquire_gen(lane.line, amounts, timeout_s), timeout_s)
-        return AsyncReservation(shell, lane, request)
+        wish = Wish.of(cost, dims, timeout, priority, tenant, fail_fast=fail_fast)
+        return await self._take(quota, any_of, wish)
+
+    async def try_acquire(
+        self,
+        quota: Names = (),
+        cost: Cost = None,
+        *,
+        any_of: AnyOf | None = None,
+        priority: str | None = None,
+        tenant: str | None = None,
+        **dims: int,
+    ) -> AsyncReservation | None:
+        """Reserve a cost if it is to be had now, else return None; see `Limiter.try_acquire`."""
+        wish = Wish.of(cost, dims, 0, priority, tenant, fail_fast=False)
+        try:
+            return await self._take(quota, any_of, wish)
+        except (LineFull, WaitTimeout):
+            return None
+
+    async def ticket(
+        self,
+        quota: Names,
+        cost: Cost = None,
+        *,
+        timeout: float | None = None,
+        priority: str | None = None,
+        tenant: str | None = None,
+        fail_fast: bool = True,
+        **dims: int,
+    ) -> AsyncTicket:
+        """Take a place in the line and return at once; see `Limiter.ticket`."""
+        wish = Wish.of(cost, dims, timeout, priority, tenant, fail_fast=fail_fast)
+        shell = await self._open()
+        lane, request, timeout_s = await self._submit(self._settings.ask(quota, wish))
+        return await AsyncTicket(shell, lane, request, timeout_s).look()
 
     def reserve(
-        self, quota: str, cost: Cost = None, *, timeout: float | None = None, **dims: int
+        self,
+        quota: Names = (),
+        cost: Cost = None,
+        *,
+        any_of: AnyOf | None = None,
+        timeout: float | None = None,
+        priority: str | None = None,
+        tenant: str | None = None,
+        fail_fast: bool = True,
+        **dims: int,
     ) -> AsyncReserving:
         """Return an async context manager that acquires on entry; see `Limiter.reserve`."""
-        return AsyncReserving(self, quota, _amounts(cost, dims), _patience(timeout))
+        wish = Wish.of(cost, dims, timeout, priority, tenant, fail_fast=fail_fast)
+        return AsyncReserving(lambda: self._take(quota, any_of, wish))
 
     async def peek(self, quota: str) -> QuotaStatus:
         """Return a quota's levels, tickets and reservations now; one round trip, nothing taken."""
-        return QuotaStatus.of(*await (await self._open()).observe(quota))
+        shell = await self._open()
+        return QuotaStatus.of(quota, *await shell.observe(self._settings.unit_of(quota)))
 
     async def quota_names(self) -> list[str]:
-        """List the quotas that are declared in the store; a scan of its keys."""
+        """List the units (quotas, and groups of them) declared in the store; a scan of its keys."""
         return await (await self._open()).store.names()
 
     def as_async(self) -> AsyncLimiter:
@@ -320,18 +305,6 @@ class AsyncLimiter:
             self._twin = Limiter.__new__(Limiter)
             self._twin._adopt(self._settings, self)  # noqa: SLF001 - its other half
         return self._twin
-
-    def http_client(self, **settings: Any) -> Any:
-        """Return an HTTP client for `AsyncOpenAI(http_client=…)` whose every call is limited."""
-        from limiter import transport
-
-        return transport.http_client(self, **settings)
-
-    def instrument(self, client: Any, **settings: Any) -> Any:
-        """Limit every call of an AsyncOpenAI client that exists already; return the client."""
-        from limiter import transport
-
-        return transport.instrument(client, self, **settings)
 
     async def aclose(self) -> None:
         """Send what is left, stop the tasks, close the connections of this event loop."""
@@ -348,26 +321,3 @@ class AsyncLimiter:
         trace: TracebackType | None,
     ) -> None:  # fmt: skip
         await self.aclose()
-
-
-class AsyncReserving:
-    """Acquire on entry, see to the settling on exit."""
-
-    def __init__(
-        self, limiter: AsyncLimiter, quota: str, amounts: dict[str, int], timeout_s: float | None
-    ) -> None:
-        self._limiter = limiter
-        self._asked = (quota, amounts, timeout_s)
-        self._reservation: AsyncReservation | None = None
-
-    async def __aenter__(self) -> AsyncReservation:
-        quota, amounts, timeout_s = self._asked
-        self._reservation = await self._limiter.acquire(quota, amounts, timeout=timeout_s)
-        return self._reservation
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:  # fmt: skip
-        assert self._reservation is not None
-        await self._reservation.__aexit__(kind, error, trace)

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from typing import Any, ParamSpec, TypeVar, cast
 
 from limiter.api import AsyncLimiter, Limiter
+from limiter.asking import AnyOf, Names
 from limiter.core.quota import check_cost
 from limiter.default import default_limiter
 from limiter.errors import ConfigError
@@ -21,14 +22,19 @@ from limiter.reservation import AsyncReservation, Reservation, by_dimension, use
 P = ParamSpec("P")
 R = TypeVar("R")
 CostOf = Mapping[str, int] | int | Callable[..., Mapping[str, int] | int] | None
+TenantOf = str | Callable[..., str | None] | None
 
 
 def rate_limited(
-    quota: str,
+    quota: Names = (),
     *,
+    any_of: AnyOf | None = None,
     limiter: Limiter | AsyncLimiter | None = None,
     cost: CostOf = None,
     timeout: float | None = None,
+    priority: str | None = None,
+    tenant: TenantOf = None,
+    fail_fast: bool = True,
     provider: str = "openai",
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Let a function run only when its cost is granted.
@@ -38,27 +44,32 @@ def rate_limited(
     ends, breaks, or is closed early, by the usage of its last item that tells one.
 
     Args:
-        quota: the quota's name.
+        quota: the quota's name, or several names of one group.
+        any_of: instead of `quota`, see `Limiter.acquire`.
         limiter: of either kind; without it the process-wide default (`LIMITER_URL` and
             `limiter.toml`).
         cost: amounts by dimension, a number of tokens, or a function of the call's arguments that
             returns one. Without it the arguments `messages`, `input` or `prompt` are estimated as
             the body of a call; where there are none the call costs one request and its tokens are
             charged when it ends.
-        timeout: seconds to wait at most; None: as long as it takes.
+        timeout: seconds to wait at most; None: what the priority says, else as long as it takes.
+        priority: one that the quota declares; None: `default`.
+        tenant: a name, or a function of the call's arguments that returns one.
+        fail_fast: fail at once when the wait is expected to be longer than `timeout`.
         provider: whose estimate to use.
 
     Raises:
         ConfigError: it is not used on a function. The function itself may raise what
             `Limiter.acquire` does.
     """
-    if not isinstance(quota, str):
+    if callable(quota) or not (quota or any_of):
         raise ConfigError('Write the quota\'s name: @rate_limited("gpt-4o").')
+    asked = {"any_of": any_of, "timeout": timeout, "priority": priority, "fail_fast": fail_fast}
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         if not callable(function):
             raise ConfigError(f"@rate_limited decorates functions, got {function!r:.60}.")
-        plan = _Plan(quota, limiter, cost, timeout, provider, function)
+        plan = _Plan(quota, limiter, cost, tenant, asked, provider, function)
         if inspect.isasyncgenfunction(function):
             wrapper: Any = _async_generator(plan, function)
         elif inspect.iscoroutinefunction(function):
@@ -76,13 +87,14 @@ class _Plan:
     """Hold what a decorated function was given, and find each call's cost."""
 
     def __init__(
-        self, quota: str, limiter: Limiter | AsyncLimiter | None, cost: CostOf,
-        timeout: float | None, provider: str, function: Callable[..., Any],
+        self, quota: Names, limiter: Limiter | AsyncLimiter | None, cost: CostOf,
+        tenant: TenantOf, asked: dict[str, Any], provider: str, function: Callable[..., Any],
     ) -> None:  # fmt: skip
         self.quota = quota
         self._limiter = limiter
         self._cost = cost
-        self.timeout = timeout
+        self._tenant = tenant
+        self._asked = asked
         self._provider = provider
         self._signature = inspect.signature(function)
 
@@ -90,7 +102,12 @@ class _Plan:
     def limiter(self) -> Limiter | AsyncLimiter:
         return self._limiter or default_limiter()
 
-    def amounts(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, int]:
+    def asked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Return what `acquire` is asked for by one call of the function."""
+        tenant = self._tenant(*args, **kwargs) if callable(self._tenant) else self._tenant
+        return {"cost": self._amounts(args, kwargs), "tenant": tenant, **self._asked}
+
+    def _amounts(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, int]:
         cost = self._cost(*args, **kwargs) if callable(self._cost) else self._cost
         if cost is None:
             return self._estimate(args, kwargs)
@@ -114,8 +131,7 @@ def _end(used: Usage | None) -> dict[str, int]:
 
 def _plain(plan: _Plan, function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
-        asked = plan.amounts(args, kwargs)
-        with plan.limiter.as_sync().reserve(plan.quota, asked, timeout=plan.timeout) as r:
+        with plan.limiter.as_sync().reserve(plan.quota, **plan.asked(args, kwargs)) as r:
             result = function(*args, **kwargs)
             r.settle(_end(_told(result)))
             return result
@@ -125,8 +141,7 @@ def _plain(plan: _Plan, function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _coroutine(plan: _Plan, function: Callable[..., Any]) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> Any:
-        asked = plan.amounts(args, kwargs)
-        async with plan.limiter.as_async().reserve(plan.quota, asked, timeout=plan.timeout) as r:
+        async with plan.limiter.as_async().reserve(plan.quota, **plan.asked(args, kwargs)) as r:
             result = await function(*args, **kwargs)
             await r.settle(_end(_told(result)))
             return result
@@ -159,8 +174,8 @@ class _Watch:
 
 def _generator(plan: _Plan, function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        asked, watch = plan.amounts(args, kwargs), _Watch()
-        r = plan.limiter.as_sync().acquire(plan.quota, asked, timeout=plan.timeout)
+        watch = _Watch()
+        r = plan.limiter.as_sync().acquire(plan.quota, **plan.asked(args, kwargs))
         error: BaseException | None = None
         try:
             return (yield from _watched(function(*args, **kwargs), watch))
@@ -193,8 +208,8 @@ def _watched(items: Generator[Any, Any, Any], watch: _Watch) -> Generator[Any, A
 
 def _async_generator(plan: _Plan, function: Callable[..., Any]) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        asked, watch = plan.amounts(args, kwargs), _Watch()
-        r = await plan.limiter.as_async().acquire(plan.quota, asked, timeout=plan.timeout)
+        watch = _Watch()
+        r = await plan.limiter.as_async().acquire(plan.quota, **plan.asked(args, kwargs))
         items = function(*args, **kwargs)
         error: BaseException | None = None
         try:

@@ -4,6 +4,7 @@
     ├── ConfigError            the caller: a quota, a URL or an argument is wrong
     ├── LimitExceeded          the one who waits: capacity is not there
     │   ├── NeverFits          … and never will be: the cost is above the limit itself
+    │   ├── LineFull           … and as many wait for it as may
     │   └── WaitTimeout        … and was not within the caller's patience
     ├── ReservationError       the caller: a reservation was used against its life cycle
     └── StoreError             the operator: Redis is away or refuses
@@ -63,8 +64,25 @@ class NeverFits(LimitExceeded):
     """
 
 
+class LineFull(LimitExceeded):
+    """Say that as many calls of a priority wait as its `max_waiting` allows.
+
+    Attributes:
+        priority, max_waiting: of whom, and how many.
+        wait_s, ahead: how long one more call would wait, and how many tickets go first.
+    """
+
+
 class WaitTimeout(LimitExceeded, TimeoutError):
-    """Say that a ticket was not granted before its deadline; nothing of it is left behind."""
+    """Say that a call is not granted before its deadline; nothing of it is left behind.
+
+    Raised at once when the expected wait is longer than `timeout`, else at the deadline.
+
+    Attributes:
+        wait_s: seconds until it would be granted by what is known now: a web service may answer
+            429 with this as Retry-After.
+        ahead: how many tickets go first.
+    """
 
 
 class ReservationError(LimiterError):

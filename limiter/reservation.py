@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from limiter.choosing import Choices
 from limiter.core import ops
 from limiter.core.definition import Definition
 from limiter.core.layout import Status
@@ -92,12 +93,34 @@ class _Held:
         self._definition: Definition = self._line.definition
         self._request = request
         self._n = request.n
+        self._quotas = request.asking.quotas
+        self._choices: Choices | None = None
         self.state = "held"
+
+    def chosen_by(self, choices: Choices) -> Self:
+        """Let its end be known to the one who chose its quota among others."""
+        self._choices = choices
+        return self
 
     @property
     def quota(self) -> str:
-        """Return the quota's name."""
-        return self._definition.name
+        """Return the quota's name; where there are several, the first one's."""
+        return self.quotas[0]
+
+    @property
+    def quotas(self) -> tuple[str, ...]:
+        """Return the names of all quotas that it takes from."""
+        return self._quotas or (self._definition.name,)
+
+    @property
+    def priority(self) -> str:
+        """Return the priority under which it was granted."""
+        return self._request.asking.priority
+
+    @property
+    def tenant(self) -> str:
+        """Return the tenant on whose behalf it was granted; "" for nobody's."""
+        return self._request.asking.tenant
 
     @property
     def id(self) -> str:
@@ -107,12 +130,13 @@ class _Held:
     @property
     def estimate(self) -> dict[str, int]:
         """Return what was reserved, by dimension."""
-        return self._definition.by_name(self._definition.cost(self._request.amounts))
+        cost = self._definition.cost(self._request.amounts, self._quotas)
+        return self._definition.by_name(cost)
 
     @property
     def remaining(self) -> dict[str, int]:
         """Return what was left of each limit right after the grant, by label."""
-        return ops.levels_by_label(self._definition, self._request.levels)
+        return ops.levels_by_label(self._definition, self._request.levels, self._quotas)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.quota!r} {self.id} {self.state} {self.estimate}>"
@@ -131,6 +155,11 @@ class _Held:
             UnsettledWarning,
             stacklevel=3,
         )
+
+    def _used_by(self, error: BaseException) -> dict[str, int]:
+        if self._choices:
+            self._choices.failed(self.quota, error)
+        return used_by_failure(error, self.estimate)
 
     def _note(self, status: Status) -> None:
         if status == Status.GONE:
@@ -169,7 +198,7 @@ class Reservation(_Held):
         """
         actual = used_amounts(used, amounts)
         if self._end("settled"):
-            self._note(self._shell.run(self._lane, ops.finish_gen(self._n, actual)))
+            self._note(self._shell.run(self._lane, ops.finish_gen(self._n, actual, self._quotas)))
 
     def cancel(self) -> None:
         """Give everything back, because nothing was sent. One round trip; once."""
@@ -179,7 +208,7 @@ class Reservation(_Held):
     def settle_soon(self, actual: Mapping[str, int] | None) -> None:
         """Settle (None: cancel) without waiting for the answer; for ends that must not block."""
         if self._end("cancelled" if actual is None else "settled"):
-            self._shell.post(self._lane, ops.finish(self._n, actual))
+            self._shell.post(self._lane, ops.finish(self._n, actual, self._quotas))
 
     def settle_from_finalizer(self, actual: Mapping[str, int] | None) -> None:
         """Settle (None: cancel) from a `__del__`, which may run while our own lock is held."""
@@ -202,7 +231,7 @@ class Reservation(_Held):
             return
         # The caller's exception matters more than a store that is away.
         with contextlib.suppress(StoreError):
-            self.settle(used_by_failure(error, self.estimate))
+            self.settle(self._used_by(error))
 
 
 class AsyncReservation(_Held):
@@ -219,7 +248,7 @@ class AsyncReservation(_Held):
         """
         actual = used_amounts(used, amounts)
         if self._end("settled"):
-            steps = ops.finish_gen(self._n, actual)
+            steps = ops.finish_gen(self._n, actual, self._quotas)
             self._note(await self._shell.run(self._lane, steps))
 
     async def cancel(self) -> None:
@@ -231,7 +260,7 @@ class AsyncReservation(_Held):
     def settle_soon(self, actual: Mapping[str, int] | None) -> None:
         """Settle (None: cancel) without waiting for the answer; for ends that must not block."""
         if self._end("cancelled" if actual is None else "settled"):
-            self._shell.post(self._lane, ops.finish(self._n, actual))
+            self._shell.post(self._lane, ops.finish(self._n, actual, self._quotas))
 
     def settle_from_finalizer(self, actual: Mapping[str, int] | None) -> None:
         """Settle (None: cancel) from a `__del__`, which may run in any thread."""
@@ -252,7 +281,7 @@ class AsyncReservation(_Held):
             await self.settle()
         elif isinstance(error, Exception):
             with contextlib.suppress(StoreError):
-                await self.settle(used_by_failure(error, self.estimate))
+                await self.settle(self._used_by(error))
         else:
             # A cancelled task must not wait; what it used is told all the same.
-            self.settle_soon(used_by_failure(error, self.estimate))
+            self.settle_soon(self._used_by(error))

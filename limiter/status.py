@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from limiter.core.definition import Definition
 from limiter.core.layout import Reply
+from limiter.core.priority import Priority
 from limiter.core.quota import Limit
 
 
@@ -18,16 +19,25 @@ class LimitStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class PriorityStatus:
+    """Hold one priority's policy, and how many of its tickets wait."""
+
+    priority: Priority
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
 class QuotaStatus:
     """Hold a quota's state at one moment.
 
     Attributes:
         name: the quota's name.
-        limits: by label, as `tokens/minute`.
-        waiting: tickets in the line.
-        held: reservations not yet settled.
-        next_s: seconds until the head of the line fits; None: nobody waits, or only the end of
+        limits: by label, as `tokens/minute`; of a group's quota, its own ones.
+        waiting: tickets in the line; in a group, of all its quotas.
+        held: reservations not yet settled; in a group, of all its quotas.
+        next_s: seconds until the next ticket fits; None: nobody waits, or only the end of
             another call can help.
+        priorities: by name, first those that go first.
     """
 
     name: str
@@ -35,13 +45,26 @@ class QuotaStatus:
     waiting: int
     held: int
     next_s: float | None
+    priorities: dict[str, PriorityStatus] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, definition: Definition, reply: Reply) -> QuotaStatus:
-        """Read it from the answer to an observation."""
+    def of(cls, name: str, definition: Definition, reply: Reply) -> QuotaStatus:
+        """Read it from the answer to an observation, which ends with a survey."""
+        quotas = (name,) if name in definition.quotas else ()
         limits = {
-            limit.label: LimitStatus(limit, level)
-            for limit, level in zip(definition.limits, reply.levels, strict=True)
+            label: LimitStatus(definition.limits[i], reply.levels[i])
+            for i, label in zip(*definition.labels_of(quotas), strict=True)
         }
         next_s = reply.next_us / 1e6 if reply.next_us >= 0 else None
-        return cls(definition.name, limits, reply.waiting, reply.held, next_s)
+        waits = reply.results[-1].levels
+        return cls(name, limits, reply.waiting, reply.held, next_s, _priorities(definition, waits))
+
+
+def _priorities(definition: Definition, waits: tuple[int, ...]) -> dict[str, PriorityStatus]:
+    found = [
+        PriorityStatus(policy.priority, waiting)
+        for policy, waiting in zip(definition.priorities, waits, strict=True)
+        if waiting or not policy.retired
+    ]
+    found.sort(key=lambda each: -each.priority.level)
+    return {each.priority.name: each for each in found}

@@ -1,21 +1,21 @@
---- Replace a quota's definition, if it is still the one that the caller has seen.
+--- Replace a unit's definition, if it is still the one that the caller has seen.
 --
 -- What was used of a limit stays used: a bucket of 500 with 200 left becomes, as one of 800, a
--- bucket with 500 left. Limits are matched by label; a new one starts full.
+-- bucket with 500 left. Limits are matched by label, priorities by their place; what is new starts
+-- full, and so do the tenants' own limits when they change.
 --
--- KEYS[1] state, KEYS[2] quota: as in run.lua
+-- KEYS[1] state, KEYS[2] quota, KEYS[3] tenants: as in run.lua
 --
 -- ARGV[1] now_us      0: Redis's clock
 -- ARGV[2] seen        the version that the caller has seen; '' for none
--- ARGV[3] definition  JSON: {"limits": [{label, dim, num, den, capacity, ceiling, …}], …}
+-- ARGV[3] definition  JSON, see limiter/core/definition.py
 -- ARGV[4] origin      'code' or 'central'
 --
 -- Reply: {status, version}: 1 replaced, 0 somebody was faster (read again). Version: text.
 
 --@include lib/numbers
+--@include lib/definition
 
---@const STATE KEYS[1]
---@const QUOTA KEYS[2]
 --@const KEEP_QUOTA_MS 604800000
 --@const KEEP_STATE_MS 10800000
 
@@ -25,31 +25,41 @@ if now == 0 then
   now = time[1] * 1000000 + time[2]
 end
 
-local found = redis.call('HMGET', QUOTA, 'version', 'definition')
+-- Used so far, rounded up to a whole unit: what is not sure stays used.
+local function carry(bucket, was)
+  local used = was[CAP] - units(was[LEVEL], was[DEN])
+  bucket[LEVEL] = math.max(-DEBT_MAX, (bucket[CAP] - used) * bucket[DEN])
+end
+
+local found = redis.call('HMGET', KEYS[2], 'version', 'definition')
 local old = found[1] or ''
 if old ~= ARGV[2] then return {0, old} end
 local version = string.format('%.0f', math.max(now, (tonumber(old) or 0) + 1))
 local definition = cjson.decode(ARGV[3])
-redis.call('HSET', QUOTA, 'version', version, 'definition', ARGV[3], 'origin', ARGV[4])
-redis.call('PEXPIRE', QUOTA, KEEP_QUOTA_MS)
+redis.call('HSET', KEYS[2], 'version', version, 'definition', ARGV[3], 'origin', ARGV[4])
+redis.call('PEXPIRE', KEYS[2], KEEP_QUOTA_MS)
 
-local blob = redis.call('GET', STATE)
+local blob = redis.call('GET', KEYS[1])
 if blob and found[2] then
-  local state = cmsgpack.unpack(blob)
-  local before = {}
-  for i, limit in ipairs(cjson.decode(found[2]).limits) do before[limit.label] = state[9][i] end
-  local limits = {}
-  for i, new in ipairs(definition.limits) do
-    local level = new.capacity * new.den
-    local was = before[new.label]
-    if was then
-      -- Used so far, rounded up to a whole unit: what is not sure stays used.
-      local used = was[CAP] - units(was[LEVEL], was[DEN])
-      level = math.max(-DEBT_MAX, (new.capacity - used) * new.den)
-    end
-    limits[i] = {new.dim, new.num, new.den, new.capacity, new.ceiling, level}
+  local state, earlier = cmsgpack.unpack(blob), cjson.decode(found[2])
+  local limits, priorities = full_buckets(definition.limits), read_priorities(definition)
+  local place = {}
+  for i, limit in ipairs(earlier.limits) do place[limit.label] = i end
+  for i, limit in ipairs(definition.limits) do
+    local was = state[8][place[limit.label]]
+    if was then carry(limits[i], was) end
   end
-  state[1], state[9] = version, limits
-  redis.call('SET', STATE, cmsgpack.pack(state), 'PX', KEEP_STATE_MS)
+  for p, was in ipairs(state[9]) do
+    local priority = priorities[p]
+    priority[ASKED], priority[WAITS] = was[ASKED], was[WAITS]
+    for i, limit in ipairs(priority[SHARES] and was[SHARES] and definition.limits or {}) do
+      local share = was[SHARES][place[limit.label]]
+      if share then carry(priority[SHARES][i], share) end
+    end
+  end
+  state[1], state[8], state[9], state[15] = version, limits, priorities, 1
+  if cjson.encode(earlier.own) ~= cjson.encode(definition.own) then redis.call('DEL', KEYS[3]) end
+  state[10] = full_buckets(definition.own)
+  redis.call('SET', KEYS[1], cmsgpack.pack(state), 'PX', KEEP_STATE_MS)
 end
 return {1, version}

@@ -1,23 +1,26 @@
---- Run one batch of operations on one quota, then grant whoever fits.
+--- Run one batch of operations on one unit (a quota, or a group of them), then grant whoever fits.
 --
 -- The only script that takes, gives back, queues and grants. One run is atomic: it reads the
--- quota's state once, applies the entries in their order, pumps the line, writes the state once.
+-- unit's state once, applies the entries in their order, pumps the line, writes the state once.
 --
 -- KEYS[1] state     string   levels and counters (see README.md for each key)
 -- KEYS[2] quota     hash     the definition, read only when the state is gone
 -- KEYS[3] tickets   hash     id -> ticket
--- KEYS[4] line      zset     the order of tickets
+-- KEYS[4] line      zset     the tickets of each flow in their order
 -- KEYS[5] holds     hash     id -> held reservation
 -- KEYS[6] owners    zset     owner -> when to look whether it is alive
 -- KEYS[7] numbers   hash     owner -> number of its last batch, when it was seen, its lease
 -- KEYS[8] lapsed    hash     reservations whose owner was lost, for a late settle
+-- KEYS[9] flows     hash     flow -> its place between the flows
+-- KEYS[10] order    zset     the flows of each class in their order
+-- KEYS[11] tenants  hash     tenant -> levels of its own limits
 --
--- ARGV[1] now_us    0: Redis's clock; anything else is for tests
+-- ARGV[1] now_us    0: Redis's clock; anything else is for tests and simulations
 -- ARGV[2] owner     who sends; made of letters, digits, '-' and '_'
 -- ARGV[3] number    grows with each batch of this owner; a batch runs at most once
 -- ARGV[4] lease_us  how long the owner may stay silent; 0: an observer, not enrolled
 -- ARGV[5] version   the definition that the entries were written for
--- ARGV[6] wake      prefix of the wake-up channels, under the quota's hash tag
+-- ARGV[6] wake      prefix of the wake-up channels, under the unit's hash tag
 -- ARGV[7] publish   PUBLISH, or SPUBLISH in a cluster
 -- ARGV[8] entries   msgpack: array of entries, each [op, n, …] (see lib/entries.lua)
 --
@@ -25,20 +28,31 @@
 --   "1" fenced: a batch with this number or a higher one has run; nothing was done
 --   "2" stale: the definition is another; nothing was done
 --   "3" undeclared: there is no definition; nothing was done
---   "0 next_us mine waiting held L level*L" then, for each entry, its status (and for an acquire
---   "wait_us level*L": how long it waits at most, and what is left after it),
---   then "G" and, for each grant to this owner, "n status level*L".
--- next_us: until the head of the line fits; -1: no head, or only an event can help.
--- mine: 1 if the head is this owner's.
--- status: 1 granted, 2 waiting, 3 refused (it would have to wait), 4 never fits,
---         5 done, 6 gone (nothing by this id), 7 late (the owner was lost in between)
+--   "0 next_us mine waiting held L level*L" then, for each entry, its status (and what
+--   lib/entries.lua says), then "G" and, for each grant to this owner, "n status level*L".
+-- next_us: until somebody must run; -1: nobody waits, or only an event can help.
+-- mine: 1 if that is this owner.
+-- status: 1 granted, 2 waiting, 3 refused (it would have to wait), 4 never fits, 5 done,
+--         6 gone (nothing by this id), 7 late (the owner was lost in between),
+--         8 full (as many tickets of its priority wait as may)
+
+local now, owner = tonumber(ARGV[1]), ARGV[2]
+local number, lease = tonumber(ARGV[3]), tonumber(ARGV[4])
+local s = nil -- the state, see lib/state.lua
 
 --@include lib/numbers
---@include lib/state
 --@include lib/levels
+--@include lib/settling
+--@include lib/definition
+--@include lib/state
 --@include lib/owners
---@include lib/holds
+--@include lib/flows
 --@include lib/line
+--@include lib/tenants
+--@include lib/heads
+--@include lib/holds
+--@include lib/policy
+--@include lib/outlook
 --@include lib/mail
 --@include lib/pump
 --@include lib/entries
@@ -47,21 +61,22 @@ if not load_state() then return '3' end
 if s.version ~= ARGV[5] then return '2' end
 if lease > 0 and not enrol() then return '1' end
 if now >= s.lapse then sweep() end
-refill()
+refill_all(now - s.at)
 
-local head_before, fit_before = s.head and s.head[1], s.head and s.head[2]
+local before = s.timer
 local results = {}
 for _, entry in ipairs(cmsgpack.unpack(ARGV[8])) do apply(entry, results) end
 pump()
+save_tenants()
 save_state()
-send_mail(head_before, fit_before)
+send_mail(before)
 
 local reply = {0, -1, 0, s.waiting, s.held, #s.limits}
-if s.head then
-  if s.head[2] >= 0 then reply[2] = math.max(0, s.head[2] - now) end
-  if owner_of(s.head[1]) == owner then reply[3] = 1 end
+if s.timer then
+  if s.timer[2] >= 0 then reply[2] = math.max(0, s.timer[2] - now) end
+  if owner_of(s.timer[1]) == owner then reply[3] = 1 end
 end
 append_levels(reply)
-local own = mail[owner] or {}
+local letter = mail[owner] or {}
 return table.concat(reply, ' ') .. (#results > 0 and ' ' or '') .. table.concat(results, ' ')
-  .. ' ' .. (own.count or 0) .. (own.count and ' ' or '') .. table.concat(own, ' ')
+  .. ' ' .. (letter.count or 0) .. (letter.count and ' ' or '') .. table.concat(letter, ' ')

@@ -1,17 +1,18 @@
 """The arithmetic of levels in exact integers: what `lua/lib/levels.lua` does, in Python.
 
-Pure. A level is kept in units of 1/den and grows by num each microsecond.
+Pure. A level is kept in units of 1/den and grows by num each microsecond. The functions work on a
+list of buckets: those of the limits, of a priority's share, of a tenant.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-from limiter.core.quota import Limit
+from typing import Any
 
 DEBT_MAX = 2**52  # a debt beyond this is not counted
 CHARGE_MAX = 2**50  # no more than this is charged at once, in 1/den units
+QUEUED_MAX = 2**51  # nor is more foreseen
 PRINT_MAX = 99_999_999_999_999
 NOT_BEFORE_EVENT = -1
 
@@ -29,25 +30,25 @@ class Bucket:
     level: int
 
     @classmethod
-    def full(cls, limit: Limit, dim: int) -> Bucket:
-        """Make the bucket of a limit, full."""
-        rate, capacity = limit.rate, limit.capacity
-        return cls(limit.label, dim, rate.numerator, rate.denominator, capacity, limit.ceiling,
-                   capacity * rate.denominator)  # fmt: skip
+    def full(cls, limit: Mapping[str, Any]) -> Bucket:
+        """Make the bucket of a limit as a definition writes it, full."""
+        return cls(limit["label"], limit["dim"], limit["num"], limit["den"], limit["capacity"],
+                   limit["ceiling"], limit["capacity"] * limit["den"])  # fmt: skip
 
     @property
     def units(self) -> int:
         """Return the level in whole units, rounded down."""
         return max(-PRINT_MAX, min(PRINT_MAX, self.level // self.den))
 
+    @property
+    def is_full(self) -> bool:
+        """Say whether it says no more than a new one."""
+        return self.level >= self.capacity * self.den
+
     def refill(self, elapsed_us: int) -> None:
         """Add what `elapsed_us` brings, up to the capacity."""
         if self.num:
             self.level = min(self.capacity * self.den, self.level + elapsed_us * self.num)
-
-    def needs(self, cost: int) -> int:
-        """Return the level that a grant of `cost` asks for; a full bucket is always enough."""
-        return min(cost, self.capacity) * self.den
 
     def give(self, amount: int) -> None:
         """Put back, up to the capacity."""
@@ -58,48 +59,74 @@ class Bucket:
         scaled = min(amount, CHARGE_MAX // self.den) * self.den
         self.level = max(-DEBT_MAX, self.level - scaled)
 
+    def carry(self, was: Bucket) -> None:
+        """Take over what was used of an earlier bucket; what is not sure stays used."""
+        used = was.capacity - was.units
+        self.level = max(-DEBT_MAX, (self.capacity - used) * self.den)
+
+
+Buckets = list[Bucket]
+
 
 def of(cost: Sequence[int], bucket: Bucket, default: int = 0) -> int:
     """Return the amount of a bucket's dimension in an array of costs, which may be shorter."""
     return cost[bucket.dim - 1] if bucket.dim <= len(cost) else default
 
 
-def fits(buckets: list[Bucket], cost: Sequence[int]) -> bool:
-    """Say whether every bucket has what the cost asks for."""
-    return all(b.level >= b.needs(c) for b in buckets if (c := of(cost, b)) > 0)
+def fit_at(
+    buckets: Buckets,
+    cost: Sequence[int],
+    now: int,
+    floors: Sequence[int] | None = None,
+    ahead: Sequence[int] | None = None,
+) -> tuple[int, int]:
+    """Return when the cost fits if nothing happens but time, and which bucket it waits for longest.
+
+    `now`: it fits; −1: an event comes first. `floors` stay in the buckets (units, by bucket); what is
+    `ahead` (by dimension) is spoken for. A full bucket is always enough.
+    """
+    longest, last = 0, 0
+    for i, b in enumerate(buckets):
+        c = of(cost, b)
+        if c <= 0:
+            continue
+        need = min(c + (floors[i] if floors else 0), b.capacity)
+        if ahead:
+            need += min(of(ahead, b), b.capacity)
+        short = need * b.den - b.level
+        if short > 0:
+            if b.num == 0:
+                return NOT_BEFORE_EVENT, i
+            if (in_us := -(-short // b.num)) > longest:
+                longest, last = in_us, i
+    return now + longest, last
 
 
-def never_fits(buckets: list[Bucket], cost: Sequence[int]) -> bool:
+def exceeds(buckets: Buckets, cost: Sequence[int]) -> bool:
     """Say whether some bucket can never grant the cost."""
     return any(of(cost, b) > b.ceiling for b in buckets)
 
 
-def fit_at(buckets: list[Bucket], cost: Sequence[int], now: int) -> int:
-    """Return when the cost fits if nothing happens but time; −1 if only an event can help."""
-    longest = 0
-    for b in buckets:
-        c = of(cost, b)
-        short = b.needs(c) - b.level
-        if c > 0 and short > 0:
-            if b.num == 0:
-                return NOT_BEFORE_EVENT
-            longest = max(longest, -(-short // b.num))
-    return now + longest
-
-
-def wait_for(buckets: list[Bucket], queued: Sequence[int], cost: Sequence[int]) -> int:
-    """Return how long a ticket at the end of the line waits at most, by what is known now."""
+def wait_in(buckets: Buckets, queued: Sequence[int], cost: Sequence[int]) -> int:
+    """Return how long the cost waits at most when `queued` goes first; slots are not foreseen."""
     longest = 0
     for b in buckets:
         c = of(cost, b)
         if b.num > 0 and c > 0:
-            short = of(queued, b) * b.den + b.needs(c) - b.level
+            before = min(of(queued, b), QUEUED_MAX // b.den) * b.den
+            short = before + min(c, b.capacity) * b.den - b.level
             longest = max(longest, -(-short // b.num))
     return min(longest, PRINT_MAX)
 
 
+def take_from(buckets: Buckets, cost: Sequence[int]) -> None:
+    """Take the cost, fitting or not."""
+    for b in buckets:
+        b.level -= of(cost, b) * b.den
+
+
 def true_up(
-    buckets: list[Bucket], cost: Sequence[int], actual: Sequence[int], *, late: bool = False
+    buckets: Buckets, cost: Sequence[int], actual: Sequence[int], *, late: bool = False
 ) -> None:
     """Replace the estimate by the actual cost; −1 or silence: the estimate stands.
 

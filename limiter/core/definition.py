@@ -168,6 +168,13 @@ class Definition:
             )
         return index
 
+    def place_of(self, priority: str) -> int:
+        """Return the index of a priority, also of one that is retired; of `default` for others.
+
+        Whoever asked under it when it was declared is served to the end.
+        """
+        return next((i for i, p in enumerate(self.priorities) if p.name == priority), 0)
+
     def _view(self, quotas: Sequence[str]) -> View:
         names = tuple(quotas)  # of the few combinations that a program has
         view = self._views.get(names)

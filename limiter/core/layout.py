@@ -15,7 +15,7 @@ import msgpack
 from limiter.errors import ScriptError
 
 # A part of every key. It grows when a release could misread what an older one wrote.
-LAYOUT = 1
+LAYOUT = 2
 
 
 class Op(enum.IntEnum):
@@ -25,9 +25,11 @@ class Op(enum.IntEnum):
     SETTLE = 2
     CANCEL = 3
     RENEW = 4
+    LOOK = 5
+    SURVEY = 6
 
 
-_ACQUIRE = Op.ACQUIRE.value
+_ACQUIRE, _LOOK, _SURVEY = Op.ACQUIRE.value, Op.LOOK.value, Op.SURVEY.value
 
 
 class Status(enum.IntEnum):
@@ -40,6 +42,7 @@ class Status(enum.IntEnum):
     DONE = 5
     GONE = 6  # nothing is known by this id
     LATE = 7  # the owner was taken for lost in between; usage was settled all the same
+    FULL = 8  # as many tickets of its priority wait as may
 
 
 class Outcome(enum.IntEnum):
@@ -53,13 +56,29 @@ class Outcome(enum.IntEnum):
 
 MAY_WAIT = 1
 ASKED_BEFORE = 2
+PUNCTUAL = 4  # refuse at once what is expected to wait for longer than the caller would
+NORMAL_WEIGHT = 100  # of a tenant, in hundredths
 
 Entry = tuple[int | str, ...]
 
 
-def acquire(n: int, cost: Sequence[int], *, flags: int, flow: str = "") -> Entry:
-    """Write the entry that takes `cost` (by dimension) or joins the line."""
-    return (Op.ACQUIRE.value, n, flags, flow, *cost)
+def acquire(
+    n: int, cost: Sequence[int], *, flags: int, patience_us: int = -1, priority: int = 0,
+    route: str = "", tenant: str = "", weight: int = NORMAL_WEIGHT,
+) -> Entry:  # fmt: skip
+    """Write the entry that takes `cost` (by dimension) or joins the line.
+
+    Args:
+        n: the number of the call, unique for its owner.
+        cost: units by dimension, in the definition's order.
+        flags: MAY_WAIT, ASKED_BEFORE, PUNCTUAL, added up.
+        patience_us: how long a punctual call would wait.
+        priority: its place in the definition.
+        route: which quotas of the unit the cost is for; "" where there is one.
+        tenant: on whose behalf; "" for nobody's.
+        weight: the tenant's, in hundredths.
+    """
+    return (_ACQUIRE, n, flags, patience_us, priority, route, tenant, weight, *cost)
 
 
 def settle(n: int, actual: Sequence[int]) -> Entry:
@@ -77,16 +96,31 @@ def renew(n: int) -> Entry:
     return (Op.RENEW.value, n)
 
 
+def look(n: int) -> Entry:
+    """Write the entry that asks where a ticket stands."""
+    return (_LOOK, n)
+
+
+def survey() -> Entry:
+    """Write the entry that asks how many tickets of each priority wait."""
+    return (_SURVEY, 0)
+
+
 class Result(NamedTuple):
     """Hold what became of one entry.
 
-    After an acquire also how long it waits at most, and the levels that are left, in whole units
-    and in the order of the limits.
+    Attributes:
+        status: a `Status`.
+        wait_us: after an acquire or a look: how long it waits at most, by what is known now.
+        ahead: after an acquire or a look: how many tickets go first.
+        levels: after an acquire: what is left, in whole units and in the order of the limits; after a
+            survey: the waiting tickets by priority.
     """
 
     status: int
-    wait_us: int
-    levels: tuple[int, ...]
+    wait_us: int = 0
+    ahead: int = 0
+    levels: tuple[int, ...] = ()
 
 
 class Grant(NamedTuple):
@@ -130,18 +164,26 @@ class Keys:
     owners: str
     numbers: str
     lapsed: str
+    flows: str
+    order: str
+    tenants: str
     wake: str  # the prefix of the channels; no key
 
     def all(self) -> tuple[str, ...]:
-        """Return the keys alone."""
-        return (self.state, self.quota, self.tickets, self.line,
-                self.holds, self.owners, self.numbers, self.lapsed)  # fmt: skip
+        """Return the keys alone, as run.lua takes them."""
+        return (self.state, self.quota, self.tickets, self.line, self.holds, self.owners,
+                self.numbers, self.lapsed, self.flows, self.order, self.tenants)  # fmt: skip
+
+    def declaring(self) -> tuple[str, ...]:
+        """Return the keys that declare.lua takes."""
+        return (self.state, self.quota, self.tenants)
 
 
 def keys(quota: str) -> Keys:
     """Name the keys of a quota; all share its hash tag, so that they live on one node."""
     root = f"limiter:{LAYOUT}:{{{quota}}}:"
-    names = ("state", "quota", "tickets", "line", "holds", "owners", "numbers", "lapsed", "wake:")
+    names = ("state", "quota", "tickets", "line", "holds", "owners", "numbers", "lapsed", "flows",
+             "order", "tenants", "wake:")  # fmt: skip
     return Keys(*(root + name for name in names))
 
 
@@ -174,13 +216,21 @@ def parse_reply(text: str | bytes, entries: Sequence[Entry]) -> Reply:
         levels = tuple(numbers[6 : 6 + limits])
         at, results = 6 + limits, []
         for entry in entries:
-            if entry[0] == _ACQUIRE:
-                end = at + 2 + limits
-                results.append(Result(numbers[at], numbers[at + 1], tuple(numbers[at + 2 : end])))
-                at = end
+            op = entry[0]
+            if op == _ACQUIRE:
+                end = at + 3 + limits
+                levels_left = tuple(numbers[at + 3 : end])
+                results.append(Result(numbers[at], numbers[at + 1], numbers[at + 2], levels_left))
+            elif op == _LOOK:
+                end = at + 3
+                results.append(Result(numbers[at], numbers[at + 1], numbers[at + 2]))
+            elif op == _SURVEY:
+                end = at + 2 + numbers[at + 1]
+                results.append(Result(numbers[at], levels=tuple(numbers[at + 2 : end])))
             else:
-                results.append(Result(numbers[at], 0, ()))
-                at += 1
+                end = at + 1
+                results.append(Result(numbers[at]))
+            at = end
         grants = _grants(numbers, at, limits)
     except (ValueError, IndexError) as exc:
         raise ScriptError(f"The store answered {text[:200]!r}, which is no reply of run.lua; "

@@ -14,6 +14,7 @@ from typing import Any
 from limiter.core import layout
 from limiter.core.definition import Definition
 from limiter.core.layout import Entry, Grant, Message, Op, Outcome, Reply, Result, Status
+from limiter.core.priority import DEFAULT
 from limiter.errors import StoreError
 
 POLL_US = 250_000  # how late a lost wake-up is found out
@@ -24,6 +25,44 @@ BACKOFF_US = 50_000  # after a failure, doubled with each one in a row; the shel
 BACKOFF_MAX_US = 1_000_000
 
 
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Say on whose behalf a cost is asked for, and how long the call would wait.
+
+    Attributes:
+        quotas: which of the unit's quotas it takes from.
+        priority, tenant: the flow that it stands in.
+        may_wait: stand in the line if it must.
+        patience_us: be refused at once when the expected wait is longer; None: stand anyway.
+    """
+
+    quotas: tuple[str, ...] = ()
+    priority: str = DEFAULT
+    tenant: str = ""
+    may_wait: bool = False
+    patience_us: int | None = None
+
+    def entry(
+        self, n: int, amounts: Mapping[str, int], definition: Definition, *, asked_before: bool
+    ) -> Entry:
+        """Write the entry of an acquire."""
+        flags = layout.MAY_WAIT * self.may_wait + layout.ASKED_BEFORE * asked_before
+        patience_us = -1
+        if self.patience_us is not None:
+            flags, patience_us = flags + layout.PUNCTUAL, self.patience_us
+        cost = definition.cost(amounts, self.quotas)
+        if not self.tenant and self.priority == DEFAULT and not definition.grouped:
+            return layout.acquire(n, cost, flags=flags, patience_us=patience_us)
+        return layout.acquire(
+            n, cost, flags=flags, patience_us=patience_us,
+            priority=definition.place_of(self.priority), route=definition.route(self.quotas),
+            tenant=self.tenant, weight=definition.weight(self.quotas, self.tenant),
+        )  # fmt: skip
+
+
+NOBODY_ASKING = Asking()
+
+
 @dataclass(slots=True, eq=False)
 class Request:
     """Hold one operation from when it is submitted until it has come to its end."""
@@ -31,15 +70,23 @@ class Request:
     op: Op
     n: int
     amounts: Mapping[str, int] = field(default_factory=dict)
-    may_wait: bool = False
+    asking: Asking = NOBODY_ASKING
     asked_before: bool = False
+    submitted: bool = False
     give_up_us: int | None = None  # when to fail if the store stays away; None: never
     status: int = 0
     wait_us: int = 0
+    ahead: int = 0
+    heard_us: int = 0  # when wait_us and ahead were told
     levels: tuple[int, ...] = ()
     error: StoreError | None = None
     waiter: Any = None  # the shell's: an event, a future
     done: bool = False
+
+    @property
+    def may_wait(self) -> bool:
+        """Say whether the call may stand in the line."""
+        return self.asking.may_wait
 
     def has_ended(self) -> bool:
         """Say whether it has come to its end, be it with a result or an error."""
@@ -48,10 +95,11 @@ class Request:
     def entry(self, definition: Definition) -> Entry:
         """Write the request under the definition that the batch will name."""
         if self.op == Op.ACQUIRE:
-            flags = layout.MAY_WAIT * self.may_wait + layout.ASKED_BEFORE * self.asked_before
-            return layout.acquire(self.n, definition.cost(self.amounts), flags=flags)
+            return self.asking.entry(
+                self.n, self.amounts, definition, asked_before=self.asked_before
+            )
         if self.op == Op.SETTLE:
-            return layout.settle(self.n, definition.actual(self.amounts))
+            return layout.settle(self.n, definition.actual(self.amounts, self.asking.quotas))
         return (self.op.value, self.n)
 
 
@@ -88,14 +136,14 @@ class Line:
 
     # --- what the operations ask for ------------------------------------------------------
 
-    def acquire(self, cost: Mapping[str, int], *, may_wait: bool) -> Request:
+    def acquire(self, cost: Mapping[str, int], asking: Asking) -> Request:
         """Make the request for a reservation, with an id of its own."""
         self._n += 1
-        return Request(Op.ACQUIRE, self._n, cost, may_wait)
+        return Request(Op.ACQUIRE, self._n, cost, asking)
 
     def submit(self, request: Request, now_us: int) -> None:
         """Put a request into the next batch; it fails when the store stays away too long."""
-        request.give_up_us = now_us + self.patience_us
+        request.give_up_us, request.submitted = now_us + self.patience_us, True
         self.outbox.append(request)
 
     def post(self, request: Request) -> None:
@@ -174,7 +222,7 @@ class Line:
                 self.abandon(request)
             elif retry:
                 # Its caller goes on; what was used is told when the store is back.
-                self.post(Request(request.op, request.n, request.amounts))
+                self.post(Request(request.op, request.n, request.amounts, request.asking))
             else:
                 self.held.discard(request.n)  # not kept alive: its lease will end it
             request.done = True
@@ -201,8 +249,13 @@ class Line:
         """Note the result of one request; say whether that is its end."""
         if request.done:
             return False
-        request.status, request.wait_us, request.levels = result
-        if request.op != Op.ACQUIRE:
+        request.status, request.wait_us, request.ahead, request.levels = result
+        request.heard_us = self._heard_us
+        if request.op in (Op.LOOK, Op.SURVEY):
+            if ticket := self.tickets.get(request.n):
+                ticket.wait_us, ticket.ahead = request.wait_us, request.ahead
+                ticket.heard_us = self._heard_us
+        elif request.op != Op.ACQUIRE:
             self.held.discard(request.n)
         elif result.status == Status.WAITING:
             self.tickets[request.n] = request

@@ -1,4 +1,4 @@
-"""The reference model: what the scripts do, in plain Python, for one quota.
+"""The reference model: what the scripts do, in plain Python, for one unit.
 
 Pure: time is an argument. The tests hold it against the Lua, step by step; `memory://` is this
 model behind a lock. Where the two differ, one of them is wrong.
@@ -6,18 +6,17 @@ model behind a lock. Where the two differ, one of them is wrong.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from limiter.core import buckets as arithmetic
-from limiter.core.buckets import DEBT_MAX, NOT_BEFORE_EVENT, Bucket, of
+from limiter.core.buckets import NOT_BEFORE_EVENT
 from limiter.core.definition import Definition
+from limiter.core.flows import Class, Cost, Id, Ticket, forget
 from limiter.core.layout import (
     ASKED_BEFORE,
     MAY_WAIT,
+    PUNCTUAL,
     Entry,
-    Grant,
     Message,
     Op,
     Outcome,
@@ -25,63 +24,56 @@ from limiter.core.layout import (
     Result,
     Status,
 )
+from limiter.core.ledger import Ledger
+from limiter.core.mail import Mail, Timer, due_in, soonest
+from limiter.core.owners import NEVER_US, Hold, Owner
+from limiter.core.standing import BARRED, BORROWING, Standing, add_part
 
-FORGET_US = 10 * 60 * 1_000_000
-NEVER_US = 2**52
 SWEEP = 100
 GRANTS = 1000
-EARLIER_US = 1000
-
-Cost = tuple[int, ...]
-Id = tuple[str, int]
+FORGET = 100
+RECHECK_US = 5_000_000
 
 
 @dataclass(slots=True)
-class _Ticket:
-    seq: int
-    flow: str
-    cost: Cost
+class _Candidate:
+    head: Ticket
+    standing: Standing
+    rank: int
+    better_us: int
 
-
-@dataclass(slots=True)
-class _Hold:
-    granted_us: int
-    cost: Cost
-
-
-@dataclass(slots=True)
-class _Owner:
-    last: int
-    seen: int
-    lease: int  # 0: it was reaped
-    look_us: int = 0
-
-
-@dataclass(slots=True)
-class _Head:
-    id: Id
-    cost: Cost
-    fit_us: int = NOT_BEFORE_EVENT
+    @property
+    def turn(self) -> tuple[int, int, int]:
+        """Sort by rank, precedence, arrival."""
+        return self.rank, -self.standing.level, self.head.seq
 
 
 class Model:
-    """Hold one quota's state; `run` is one run of `lua/run.lua`."""
+    """Hold one unit's state; `run` is one run of `lua/run.lua`."""
 
     def __init__(self, definition: Definition, now: int) -> None:
-        self.definition = definition
-        self.now = now
-        self.buckets = _full(definition)
-        self.tickets: dict[Id, _Ticket] = {}
-        self.holds: dict[Id, _Hold] = {}
-        self.lapsed: dict[Id, _Hold] = {}
-        self.owners: dict[str, _Owner] = {}
-        self._order: list[tuple[str, int, Id]] = []
+        self.ledger = Ledger(definition, now)
+        self.classes: list[Class] = []
+        self.tickets: dict[Id, Ticket] = {}
+        self.holds: dict[Id, Hold] = {}
+        self.lapsed: dict[Id, Hold] = {}
+        self.owners: dict[str, Owner] = {}
         self._seq = 0
         self._lapse = 0
-        self._head: _Head | None = None
-        self._queued: list[int] = []
-        self._mail: dict[str, list[Grant]] = {}
-        self._owner = ""
+        self._timer: Timer | None = None
+        self._recheck: tuple[int, Id] | None = None
+        self._blocked: set[tuple[int, int, int, str]] = set()
+        self._mail = Mail("")
+
+    @property
+    def definition(self) -> Definition:
+        """Return the definition that batches must name."""
+        return self.ledger.definition
+
+    @property
+    def now(self) -> int:
+        """Return the time of the last run."""
+        return self.ledger.now
 
     def run(
         self,
@@ -93,110 +85,120 @@ class Model:
         entries: Sequence[Entry],
     ) -> tuple[Reply, dict[str, Message]]:
         """Apply a batch; return its reply, and the wake-ups by owner."""
-        now = max(now, self.now)
         if version != self.definition.version:
             return Reply(Outcome.STALE), {}
-        elapsed, self._owner, self._mail = now - self.now, owner, {}
-        self.now = now
-        if lease_us and not self._enrol(number, lease_us):
-            self.now -= elapsed
+        before, now = self.now, max(now, self.now)
+        self._mail = Mail(owner)
+        if lease_us and not self._enrol(now, number, lease_us):
             return Reply(Outcome.FENCED), {}
+        self.ledger.now = now
         # The sweep gives back before the refill, as in the script: both clamp at the capacity.
         if now >= self._lapse:
             self._sweep()
-        for bucket in self.buckets:
-            bucket.refill(elapsed)
-        before = (self._head.id, self._head.fit_us) if self._head else (None, NOT_BEFORE_EVENT)
+        self.ledger.refill(now - before)
+        timer = self._timer
         results = [self._apply(entry) for entry in entries]
         self._pump()
-        return self._reply(results), self._messages(*before)
+        self.ledger.tenants.tidy(now)
+        return self._reply(results), self._mail.messages(self._timer, timer, now)
 
     def redefine(self, definition: Definition) -> None:
-        """Take a new definition; what was used of a limit stays used (`lua/declare.lua`)."""
-        before = {bucket.label: bucket for bucket in self.buckets}
-        fresh = _full(definition)
-        for bucket in fresh:
-            was = before.get(bucket.label)
-            if was:
-                used = was.capacity - was.units
-                bucket.level = max(-DEBT_MAX, (bucket.capacity - used) * bucket.den)
-        self.buckets, self.definition = fresh, definition
+        """Take a new definition; what was used of a limit stays used."""
+        self.ledger.redefine(definition)
 
     # --- owners ---------------------------------------------------------------------------
 
-    def _enrol(self, number: int, lease_us: int) -> bool:
-        known = self.owners.get(self._owner)
+    def _enrol(self, now: int, number: int, lease_us: int) -> bool:
+        known = self.owners.get(self._mail.owner)
         if known and number <= known.last:
             return False
         if known and known.lease:
-            known.last, known.seen, known.lease = number, self.now, lease_us
+            known.last, known.seen, known.lease = number, now, lease_us
             return True
-        self.owners[self._owner] = _Owner(number, self.now, lease_us, self.now + lease_us)
-        self._lapse = min(self._lapse, self.now + lease_us)
+        self.owners[self._mail.owner] = Owner(number, now, lease_us, now + lease_us)
+        self._lapse = min(self._lapse, now + lease_us)
         return True
 
     def _is_alive(self, name: str) -> bool:
-        if name == self._owner:
-            return True
         known = self.owners.get(name)
-        return known is not None and known.seen + known.lease > self.now
+        return name == self._mail.owner or (known is not None and known.is_alive(self.now))
 
     def _sweep(self) -> None:
         due = sorted((o.look_us, name) for name, o in self.owners.items() if o.look_us <= self.now)
         for _, name in due[:SWEEP]:
             known = self.owners[name]
-            if not known.lease:
+            if known.has_been_forgotten:
                 del self.owners[name]
-            elif known.seen + known.lease > self.now:
-                known.look_us = known.seen + known.lease
-            else:
+            elif known.look_again(self.now):
                 self._reap(name, known.seen)
-                known.lease, known.look_us = 0, self.now + FORGET_US
         self._lapse = min((o.look_us for o in self.owners.values()), default=NEVER_US)
 
     def _reap(self, name: str, seen: int) -> None:
-        for key in sorted(key for key in self.holds if key[0] == name):
+        for key in [key for key in self.holds if key[0] == name]:
             hold = self.holds.pop(key)
-            if hold.granted_us > seen:
-                arithmetic.true_up(self.buckets, hold.cost, (0,) * len(hold.cost))
-            else:
-                arithmetic.true_up(self.buckets, hold.cost, ())
+            unused = hold.granted_us > seen
+            self._end_hold(hold, (0,) * len(hold.cost) if unused else ())
+            if not unused:
                 self.lapsed[key] = hold
 
     # --- entries --------------------------------------------------------------------------
 
     def _apply(self, entry: Entry) -> Result:
         op, n = int(entry[0]), int(entry[1])
-        key = (self._owner, n)
-        wait_us = 0
+        key = (self._mail.owner, n)
         match op:
             case Op.ACQUIRE:
-                cost = tuple(int(amount) for amount in entry[4:])
-                status, wait_us = self._acquire(key, int(entry[2]), str(entry[3]), cost)
+                return Result(*self._acquire(key, entry), levels=self.ledger.levels())
             case Op.SETTLE:
-                status = self._finish(key, tuple(int(amount) for amount in entry[2:]))
+                return Result(self._finish(key, tuple(int(amount) for amount in entry[2:])))
             case Op.CANCEL:
-                status = self._cancel(key)
+                return Result(self._cancel(key))
+            case Op.LOOK:
+                return Result(*self._look(key))
+            case Op.SURVEY:
+                return Result(
+                    Status.DONE, levels=tuple(each.waits for each in self.ledger.standings)
+                )
             case _:
-                status = self._renew(key)
-        return Result(status, wait_us, self._levels() if op == Op.ACQUIRE else ())
+                return Result(self._renew(key))
 
-    def _acquire(self, key: Id, flags: int, flow: str, cost: Cost) -> tuple[Status, int]:
-        if flags & ASKED_BEFORE and (known := self._renew(key)) != Status.GONE:
-            return known, 0
-        if arithmetic.never_fits(self.buckets, cost):
-            return Status.NEVER, 0
-        if not self.tickets and arithmetic.fits(self.buckets, cost):
-            self._take(key, cost)
-            return Status.GRANTED, 0
-        wait_us = arithmetic.wait_for(self.buckets, self._queued, cost)
-        if not flags & MAY_WAIT:
-            return Status.REFUSED, wait_us
-        self._seq += 1
-        self.tickets[key] = _Ticket(self._seq, flow, cost)
-        heapq.heappush(self._order, (flow, self._seq, key))
-        self._add_queued(cost, 1)
-        return Status.WAITING, wait_us
+    def _acquire(self, key: Id, entry: Entry) -> tuple[Status, int, int]:
+        _, _, flags, patience_us, index, route, tenant, weight, *amounts = entry
+        cost, tenant = tuple(int(amount) for amount in amounts), str(tenant)
+        standing = self.ledger.standings[int(index)]
+        standing.asked_us = self.now
+        if int(flags) & ASKED_BEFORE and (known := self._renew(key)) != Status.GONE:
+            return known, 0, 0
+        if self.ledger.exceeds(tenant, cost):
+            return Status.NEVER, 0, 0
+        if not self.tickets:
+            borrows = self.ledger.fits_alone(standing, tenant, cost)
+            if borrows is not None:
+                self._take(key, Hold(self.now, int(index), borrows, tenant, cost))
+                return Status.GRANTED, 0, 0
+        group = self._class_of(int(index), str(route))
+        ticket = Ticket(key, 0, group, tenant, int(weight), cost)
+        wait_us, ahead = self._outlook(ticket, None)
+        refusal = Status.FULL if 0 <= standing.most <= standing.waits else None
+        late = int(flags) & PUNCTUAL and wait_us > int(patience_us)
+        if late or not int(flags) & MAY_WAIT:
+            refusal = Status.REFUSED
+        status = self._stand(ticket, refusal)
+        return (status, 0, 0) if status == Status.GRANTED else (status, wait_us, ahead)
+
+    def _stand(self, ticket: Ticket, refusal: Status | None) -> Status:
+        group, others = ticket.group, bool(self.tickets)
+        if refusal and (not others or group.lined):
+            return refusal
+        self._enqueue(ticket)
+        if others and (group.head is None or group.lined == 1):
+            self._mail.expect(ticket.id)
+            self._pump()
+            if answer := self._mail.expected():
+                return answer
+        if refusal:
+            self._remove(ticket, 0)
+        return refusal or Status.WAITING
 
     def _finish(self, key: Id, actual: Cost | None) -> Status:
         hold = self.holds.pop(key, None)
@@ -204,14 +206,14 @@ class Model:
         hold = hold or self.lapsed.pop(key, None)
         if hold is None:
             return Status.GONE
-        used = (0,) * len(hold.cost) if actual is None else actual
-        arithmetic.true_up(self.buckets, hold.cost, used, late=late)
+        self._end_hold(hold, (0,) * len(hold.cost) if actual is None else actual, late=late)
         return Status.LATE if late else Status.DONE
 
     def _cancel(self, key: Id) -> Status:
-        if key not in self.tickets:
+        ticket = self.tickets.get(key)
+        if ticket is None:
             return self._finish(key, None)
-        self._remove_ticket(key)
+        self._remove(ticket, 0)
         return Status.DONE
 
     def _renew(self, key: Id) -> Status:
@@ -219,94 +221,159 @@ class Model:
             return Status.GRANTED
         return Status.WAITING if key in self.tickets else Status.GONE
 
+    def _look(self, key: Id) -> tuple[Status, int, int]:
+        status = self._renew(key)
+        if status != Status.WAITING:
+            return status, 0, 0
+        return status, *self._outlook(self.tickets[key], self.tickets[key].seq)
+
+    # --- levels ---------------------------------------------------------------------------
+
+    def _take(self, key: Id, hold: Hold) -> None:
+        self.ledger.take(hold)
+        self.holds[key] = hold
+
+    def _end_hold(self, hold: Hold, actual: Sequence[int], *, late: bool = False) -> None:
+        self.ledger.true_up(hold, actual, late=late)
+        if self._recheck and self.ledger.tenants.is_limited(hold.tenant):
+            self._unblock_tenant(hold.tenant)
+
+    def _outlook(self, ticket: Ticket, seq: int | None) -> tuple[int, int]:
+        """Return how long a ticket waits at most, and how many go first; seq None: a new one."""
+        group = ticket.group
+        flow = group.flows.get(ticket.tenant)
+        k = 0 if flow is None else sum(seq is None or n < seq for n in flow.tickets)
+        weights = group.weights if group.lined else 0
+        weights += ticket.weight if seq is None and k == 0 else 0
+        others = [each for each in self.classes if each is not group]
+        return self.ledger.outlook(ticket, k, weights, others)
+
     # --- line and pump --------------------------------------------------------------------
 
-    def _take(self, key: Id, cost: Cost) -> None:
-        for bucket in self.buckets:
-            bucket.level -= of(cost, bucket) * bucket.den
-        self.holds[key] = _Hold(self.now, cost)
+    def _class_of(self, priority: int, route: str) -> Class:
+        for each in self.classes:
+            if (each.priority, each.route) == (priority, route):
+                return each
+        self.classes.append(Class(len(self.classes), priority, route, self.now))
+        return self.classes[-1]
 
-    def _add_queued(self, cost: Cost, sign: int) -> None:
-        self._queued.extend([0] * (len(cost) - len(self._queued)))
-        for i, amount in enumerate(cost):
-            self._queued[i] += sign * amount
+    def _enqueue(self, ticket: Ticket) -> None:
+        self._seq += 1
+        ticket.seq = self._seq
+        self.tickets[ticket.id] = ticket
+        ticket.group.join(ticket, self.now)
+        self.ledger.standings[ticket.group.priority].waits += 1
 
-    def _remove_ticket(self, key: Id) -> None:
-        self._add_queued(self.tickets.pop(key).cost, -1)
-        if self._head and self._head.id == key:
-            self._head = None
+    def _remove(self, ticket: Ticket, moved_us: int) -> None:
+        group = ticket.group
+        del self.tickets[ticket.id]
+        self.ledger.standings[group.priority].waits -= 1
+        flow = group.flows[ticket.tenant]
+        if flow.blocked_until is not None and len(flow.tickets) == 1:
+            self._blocked.discard((flow.blocked_until, group.number, flow.tag, ticket.tenant))
+        group.leave(ticket, moved_us)
 
-    def _find_head(self) -> None:
-        while self._order:
-            key = self._order[0][2]
-            ticket = self.tickets.get(key)
-            if ticket and ticket.seq == self._order[0][1]:
-                self._head = _Head(key, ticket.cost)
+    def _find_head(self, group: Class) -> None:
+        while found := group.first():
+            tenant, flow = found
+            at = self.ledger.tenants.fit_at(tenant, flow.first.cost, self.now)
+            if at == self.now:
+                group.head, group.head_tag = flow.first, flow.tag
                 return
-            heapq.heappop(self._order)
+            until = self.now + RECHECK_US
+            flow.blocked_until = until = until if at == NOT_BEFORE_EVENT else min(until, at)
+            self._blocked.add((until, group.number, flow.tag, tenant))
+            if not self._recheck or until < self._recheck[0]:
+                self._recheck = (until, flow.first.id)
+
+    def _unblock_tenant(self, tenant: str) -> None:
+        for each in [each for each in self._blocked if each[3] == tenant]:
+            self._blocked.discard(each)
+            self.classes[each[1]].unblock(tenant)
+
+    def _unblock_due(self) -> None:
+        if not self._recheck or self._recheck[0] > self.now:
+            return
+        for each in sorted(each for each in self._blocked if each[0] <= self.now)[:FORGET]:
+            self._blocked.discard(each)
+            self.classes[each[1]].unblock(each[3])
+        self._recheck = None
+        if self._blocked:
+            until, number, _, tenant = min(self._blocked)
+            self._recheck = (until, self.classes[number].flows[tenant].first.id)
+
+    def _candidates(self) -> list[_Candidate]:
+        found = []
+        for group in self.classes:
+            if group.lined and not group.head:
+                self._find_head(group)
+            if group.lined and group.head:
+                standing = self.ledger.standings[group.priority]
+                rank = standing.rank(group.head.cost, group.since, self.now)
+                found.append(_Candidate(group.head, standing, *rank))
+        return sorted(found, key=lambda each: each.turn)
+
+    def _leave(self, candidate: _Candidate, status: Status) -> None:
+        ticket, group = candidate.head, candidate.head.group
+        served = status == Status.GRANTED and self._is_alive(ticket.id[0])
+        charge = 0
+        if served:
+            charge = self.ledger.charge_us(ticket)
+            group.virtual, group.since = group.head_tag, self.now
+        self._remove(ticket, charge)
+        if served:
+            lent = candidate.rank == BORROWING
+            self._take(ticket.id, Hold(self.now, group.priority, lent, ticket.tenant, ticket.cost))
+            forget([group], 3, group.virtual)
+        if served or status == Status.NEVER:
+            self._mail.tell(ticket.id, status, self.ledger.levels())
+
+    def _step(self) -> bool:
+        """Grant one head, or note when the next one will fit."""
+        found = self._candidates()
+        ahead: list[int] | None = None
+        times: list[tuple[int, Id]] = []
+        for each in found:
+            cost, at = each.head.cost, each.better_us
+            if self.ledger.exceeds("", cost):
+                self._leave(each, Status.NEVER)
+                return True
+            if each.rank != BARRED:
+                at, last = self.ledger.room_at(each.standing, cost, ahead)
+                if at == self.now:
+                    self._leave(each, Status.GRANTED)
+                    return True
+                if ahead is None:
+                    self.ledger.bottleneck, ahead = last, []
+                add_part(ahead, cost, 1, 1)
+                if len(found) > 1:
+                    times.append((each.better_us, each.head.id))
+            times.append((at, each.head.id))
+        if self._recheck:
+            times.append(self._recheck)
+        self._timer = soonest(times)
+        return False
 
     def _pump(self) -> None:
+        self._unblock_due()
         for _ in range(GRANTS):
-            if self.tickets and not self._head:
-                self._find_head()
-            head = self._head
-            if not head:
+            if not self.tickets:
+                self._timer = None
+                forget(self.classes, FORGET)
                 return
-            hopeless = arithmetic.never_fits(self.buckets, head.cost)
-            if not hopeless and not arithmetic.fits(self.buckets, head.cost):
-                head.fit_us = arithmetic.fit_at(self.buckets, head.cost, self.now)
+            if not self._step():
                 return
-            self._remove_ticket(head.id)
-            if hopeless:
-                self._tell(head.id, Status.NEVER)
-            elif self._is_alive(head.id[0]):
-                self._take(head.id, head.cost)
-                self._tell(head.id, Status.GRANTED)
-        if self.tickets and not self._head:
-            self._find_head()
-        if self._head:
-            self._head.fit_us = self.now
-
-    def _tell(self, key: Id, status: Status) -> None:
-        self._mail.setdefault(key[0], []).append(Grant(key[1], status, self._levels()))
-
-    # --- what the others hear -------------------------------------------------------------
-
-    def _levels(self) -> tuple[int, ...]:
-        return tuple(bucket.units for bucket in self.buckets)
+        first = self._candidates()[:1]
+        self._timer = (first[0].head.id, self.now) if first else None
 
     def _reply(self, results: list[Result]) -> Reply:
-        head = self._head
-        next_us = max(0, head.fit_us - self.now) if head and head.fit_us >= 0 else -1
         return Reply(
             outcome=Outcome.DONE,
-            next_us=next_us,
-            mine=head is not None and head.id[0] == self._owner,
+            next_us=due_in(self._timer, self.now),
+            mine=self._timer is not None and self._timer[0][0] == self._mail.owner,
             waiting=len(self.tickets),
             held=len(self.holds),
-            levels=self._levels(),
+            levels=self.ledger.levels(),
             results=results,
-            grants=self._mail.get(self._owner, []),
+            grants=self._mail.own,
         )
-
-    def _messages(self, id_before: Id | None, fit_before: int) -> dict[str, Message]:
-        head = self._head
-        if head:
-            fit = head.fit_us
-            earlier = fit >= 0 and (fit_before < 0 or fit < fit_before - EARLIER_US)
-            if head.id != id_before or earlier:
-                self._mail.setdefault(head.id[0], [])
-        messages = {}
-        for name, grants in self._mail.items():
-            mine = head is not None and head.id[0] == name and head.fit_us >= 0
-            next_us = max(0, head.fit_us - self.now) if head and mine else -1
-            messages[name] = Message(next_us, grants)
-        messages.pop(self._owner, None)
-        return messages
-
-
-def _full(definition: Definition) -> list[Bucket]:
-    return [
-        Bucket.full(limit, definition.dims.index(limit.dimension) + 1)
-        for limit in definition.limits
-    ]

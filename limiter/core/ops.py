@@ -6,6 +6,7 @@ to its end, throws `Expired` into it at the deadline, or the caller's own cancel
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -13,9 +14,9 @@ from typing import Any, TypeVar
 from limiter.core import definition
 from limiter.core.definition import Definition
 from limiter.core.layout import Op, Status
-from limiter.core.line import Line, Request
+from limiter.core.line import NOBODY_ASKING, Asking, Line, Request
 from limiter.core.quota import Limit, Quota
-from limiter.errors import ConfigError, LimitExceeded, NeverFits, WaitTimeout
+from limiter.errors import ConfigError, LimitExceeded, LineFull, NeverFits, WaitTimeout
 
 T = TypeVar("T")
 
@@ -25,7 +26,7 @@ class Expired(Exception):
 
 
 def acquire_gen(
-    line: Line, cost: Mapping[str, int], timeout_s: float | None
+    line: Line, cost: Mapping[str, int], asking: Asking, timeout_s: float | None
 ) -> Generator[Request, None, Request]:
     """Reserve `cost`, waiting in the line for it; one round trip when nobody is ahead.
 
@@ -33,9 +34,27 @@ def acquire_gen(
     and a grant that raced with the end is given back.
 
     Raises:
-        NeverFits, WaitTimeout, StoreError.
+        ConfigError, NeverFits, LineFull, WaitTimeout, StoreError.
     """
-    request = line.acquire(cost, may_wait=timeout_s is None or timeout_s > 0)
+    return (yield from wait_gen(line, ask(line, cost, asking), timeout_s))
+
+
+def ask(line: Line, cost: Mapping[str, int], asking: Asking) -> Request:
+    """Make the request for a reservation.
+
+    Raises:
+        ConfigError: the priority, or one of the quotas, is not declared.
+    """
+    line.definition.priority_index(asking.priority)
+    if asking.quotas:
+        line.definition.route(asking.quotas)
+    return line.acquire(cost, asking)
+
+
+def wait_gen(
+    line: Line, request: Request, timeout_s: float | None
+) -> Generator[Request, None, Request]:
+    """Wait for a reservation that was asked for; see `acquire_gen`."""
     try:
         yield request
     except Expired:
@@ -44,31 +63,69 @@ def acquire_gen(
     except BaseException:
         line.abandon(request)
         raise
+    return granted(line.definition, request, timeout_s)
+
+
+def granted(agreed: Definition, request: Request, timeout_s: float | None) -> Request:
+    """Return a request that was granted, or say why it was not.
+
+    Raises:
+        NeverFits, LineFull, WaitTimeout, StoreError.
+    """
     if request.error:
         raise request.error
-    if request.status == Status.GRANTED:
-        return request
-    if request.status == Status.NEVER:
-        raise never_fits(line.definition, request.amounts)
-    raise timed_out(line.definition, request, timeout_s)
+    match request.status:
+        case Status.GRANTED:
+            return request
+        case Status.NEVER:
+            raise never_fits(agreed, request)
+        case Status.FULL:
+            raise line_full(agreed, request)
+        case _:
+            raise timed_out(agreed, request, timeout_s)
 
 
-def finish_gen(n: int, actual: Mapping[str, int] | None) -> Generator[Request, None, Status]:
+def look_gen(n: int) -> Generator[Request, None, Request]:
+    """Ask where a call of ours stands; one round trip."""
+    request = Request(Op.LOOK, n)
+    yield request
+    if request.error:
+        raise request.error
+    return request
+
+
+def patience_s(agreed: Definition, priority: str, timeout_s: float | None) -> float | None:
+    """Return how long a call waits: what it says itself, else what its priority says.
+
+    Raises:
+        ConfigError: the priority is not declared.
+    """
+    policy = agreed.priorities[agreed.priority_index(priority)]
+    if timeout_s is None:
+        return policy.timeout_us / 1e6 if policy.timeout_us >= 0 else None
+    return None if timeout_s == math.inf else timeout_s
+
+
+def finish_gen(
+    n: int, actual: Mapping[str, int] | None, quotas: tuple[str, ...] = ()
+) -> Generator[Request, None, Status]:
     """Settle a reservation to `actual`, or cancel it (None); one round trip.
 
     A dimension that `actual` does not name keeps its estimate. When the caller is cancelled while
     this is under way, it happens all the same.
     """
-    request = finish(n, actual)
+    request = finish(n, actual, quotas)
     yield request
     if request.error:
         raise request.error
     return Status(request.status)
 
 
-def finish(n: int, actual: Mapping[str, int] | None) -> Request:
-    """Make the request that ends a reservation."""
-    return Request(Op.CANCEL, n) if actual is None else Request(Op.SETTLE, n, actual)
+def finish(n: int, actual: Mapping[str, int] | None, quotas: tuple[str, ...] = ()) -> Request:
+    """Make the request that ends a reservation on these quotas."""
+    if actual is None:
+        return Request(Op.CANCEL, n)
+    return Request(Op.SETTLE, n, actual, Asking(quotas) if quotas else NOBODY_ASKING)
 
 
 def end(steps: Generator[Request, None, T], interruption: BaseException | None = None) -> T:
@@ -93,6 +150,7 @@ class Declare:
 
     seen: str
     text: str
+    origin: str = "code"
 
 
 Found = tuple[str, str, str]
@@ -128,6 +186,17 @@ def define_gen(
             return definition.read(unit, version, text)
 
 
+def central_gen(quota: Quota) -> Generator[Declare | None, Any, Definition]:
+    """Declare a quota centrally, whatever others declare; two round trips."""
+    while True:
+        found: Found | None = yield None
+        known = None if found is None else definition.read(quota.unit, found[0], found[1])
+        text = definition.write(quota, known)
+        replaced, version = yield Declare(known.version if known else "", text, "central")
+        if replaced:
+            return definition.read(quota.unit, version, text)
+
+
 def _check_kind(unit: str, groups: set[bool]) -> None:
     if len(groups) > 1:
         raise ConfigError(
@@ -156,20 +225,37 @@ def _declared(unit: str, ours: Sequence[Quota], known: Definition | None) -> str
 # --- messages -----------------------------------------------------------------------------------
 
 
-def never_fits(agreed: Definition, cost: Mapping[str, int]) -> LimitExceeded:
+def never_fits(agreed: Definition, request: Request) -> LimitExceeded:
     """Say which limit the cost is above, with both numbers."""
-    amounts = agreed.cost(cost)
-    for limit in agreed.limits:
-        amount = amounts[agreed.dims.index(limit.dimension)]
-        if amount > limit.ceiling:
-            return NeverFits(
-                f"The call needs {amount:,} {limit.dimension}, but the limit {limit.label!r} of "
-                f"the quota {agreed.name!r} never grants more than {limit.ceiling:,} at once. "
-                "Make the call smaller, or raise the limit if the provider grants more.",
-                quota=agreed.name, limit=limit.label, cost=amount, capacity=limit.ceiling,
-            )  # fmt: skip
+    amounts = agreed.cost(request.amounts, request.asking.quotas)
+    shared = zip(agreed.limits, agreed.places, agreed.labels, strict=True)
+    own = zip(agreed.own, agreed.own_places, agreed.own_labels, strict=True)
+    for whose, limits in (("", shared), ("each tenant of ", own if request.asking.tenant else ())):
+        for limit, place, label in limits:
+            if amounts[place] > limit.ceiling:
+                return NeverFits(
+                    f"The call needs {amounts[place]:,} {limit.dimension}, but the limit {label!r} "
+                    f"of {whose}the quota {agreed.name!r} never grants more than "
+                    f"{limit.ceiling:,} at once. Make the call smaller, or raise the limit if the "
+                    "provider grants more.",
+                    quota=agreed.name, limit=label, cost=amounts[place], capacity=limit.ceiling,
+                )  # fmt: skip
     return LimitExceeded(f"The quota {agreed.name!r} changed; try again.",
                          quota=agreed.name, wait_s=None)  # fmt: skip
+
+
+def line_full(agreed: Definition, request: Request) -> LineFull:
+    """Say how many wait, and how long a call would."""
+    name = request.asking.priority
+    policy = agreed.priorities[agreed.place_of(name)]
+    wait_s = request.wait_us / 1e6
+    return LineFull(
+        f"The line of {agreed.name!r} is full for the priority {name!r}: {policy.max_waiting:,} "
+        f"calls wait, and one more would wait about {wait_s:.3g} s. Come again later, or raise "
+        "max_waiting.",
+        quota=agreed.name, priority=name, max_waiting=policy.max_waiting, wait_s=wait_s,
+        ahead=request.ahead,
+    )  # fmt: skip
 
 
 def timed_out(agreed: Definition, request: Request, timeout_s: float | None) -> WaitTimeout:
@@ -183,22 +269,29 @@ def timed_out(agreed: Definition, request: Request, timeout_s: float | None) -> 
     why = "; ".join(short) or "others are ahead in the line"
     when = f", free in about {wait_s:.3g} s" if wait_s else ""
     patience = "now" if not timeout_s else f"within {timeout_s:g} s"
+    known = "it is known already that " if timeout_s and request.status == Status.REFUSED else ""
+    option = ", or fail_fast=False if the estimates are too high" if known else ""
     return WaitTimeout(
-        f"The quota {agreed.name!r} could not grant the call {patience}: {why}{when}. "
-        "Wait longer (timeout=), send less, or raise the quota.",
-        quota=agreed.name, wait_s=wait_s,
+        f"The quota {agreed.name!r} could not grant the call {patience}: {known}{why}{when}. "
+        f"Wait longer (timeout={option}), send less, or raise the quota.",
+        quota=agreed.name, wait_s=wait_s, ahead=request.ahead,
     )  # fmt: skip
 
 
 def _sides(agreed: Definition, request: Request) -> list[tuple[Limit, int, int]]:
-    amounts = agreed.cost(request.amounts)
+    amounts = agreed.cost(request.amounts, request.asking.quotas)
     levels = request.levels or (0,) * len(agreed.limits)
     return [
-        (limit, left, amounts[agreed.dims.index(limit.dimension)])
-        for limit, left in zip(agreed.limits, levels, strict=False)
+        (limit, left, amounts[place])
+        for limit, left, place in zip(agreed.limits, levels, agreed.places, strict=False)
     ]
 
 
-def levels_by_label(agreed: Definition, levels: Sequence[int]) -> dict[str, int]:
-    """Name each level by its limit."""
-    return dict(zip(agreed.labels, levels, strict=False))
+def levels_by_label(
+    agreed: Definition, levels: Sequence[int], quotas: Sequence[str] = ()
+) -> dict[str, int]:
+    """Name the levels of these quotas by their limits."""
+    if len(levels) < len(agreed.limits):
+        return {}
+    indexes, labels = agreed.labels_of(quotas)
+    return {label: levels[i] for i, label in zip(indexes, labels, strict=True)}

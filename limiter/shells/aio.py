@@ -11,13 +11,13 @@ import asyncio
 import contextlib
 import random
 import secrets
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from limiter.core import layout, ops
 from limiter.core.definition import Definition
 from limiter.core.layout import Keys, Message, Reply
-from limiter.core.line import Batch, Line, Request
+from limiter.core.line import Asking, Batch, Line, Request
 from limiter.core.quota import Quota
 from limiter.errors import StoreError
 from limiter.shells.memory import MemoryStore, now_us
@@ -128,7 +128,15 @@ class AsyncShell:
 
     async def _agree(self, name: str, *, follow: bool) -> Definition:
         ours = [quota for quota in self._quotas.values() if quota.unit == name]
-        steps = ops.define_gen(name, ours, follow=follow)
+        return await self._define(name, ops.define_gen(name, ours, follow=follow))
+
+    async def set_quota(self, quota: Quota) -> None:
+        """Declare a quota centrally."""
+        await self._define(quota.unit, ops.central_gen(quota))
+
+    async def _define(
+        self, name: str, steps: Generator[ops.Declare | None, Any, Definition]
+    ) -> Definition:
         keys = layout.keys(name)
         answer: Any = None
         try:
@@ -137,7 +145,7 @@ class AsyncShell:
                 answer = (
                     await self.store.read(keys)
                     if wanted is None
-                    else await self.store.declare(keys, wanted.seen, wanted.text, "code")
+                    else await self.store.declare(keys, wanted.seen, wanted.text, wanted.origin)
                 )
         except StopIteration as stop:
             agreed: Definition = stop.value
@@ -146,7 +154,7 @@ class AsyncShell:
     async def observe(self, name: str) -> tuple[Definition, Reply]:
         """Look at a quota without being one of its owners; one round trip."""
         lane = await self.lane(name)
-        batch = Batch(0, lane.line.definition.version, [], [])
+        batch = Batch(0, lane.line.definition.version, [], [layout.survey()])
         wire = Wire(layout.keys(name), "observer", 0, sharded=self.store.sharded)
         reply = _read(await self.store.run(wire, batch), batch)
         if reply.outcome != layout.Outcome.DONE:
@@ -161,9 +169,12 @@ class AsyncShell:
     ) -> T:
         """Run an operation to its end."""
         request = next(steps)
+        if request.done:
+            return ops.end(steps)
         waiter = request.waiter = self.loop.create_future()
-        lane.line.submit(request, now_us())
-        if lane.flight is None:
+        if not request.submitted:
+            lane.line.submit(request, now_us())
+        if lane.flight is None and lane.line.outbox:
             lane.flight = self.loop.create_task(self._fly(lane))
         try:
             try:
@@ -184,6 +195,31 @@ class AsyncShell:
                 await waiter
         except TimeoutError:
             raise ops.Expired from None
+
+    def submit(self, lane: Lane, amounts: Mapping[str, int], asking: Asking) -> Request:
+        """Send an acquire soon, with whatever is sent next; who wants to waits for it later."""
+        request = ops.ask(lane.line, amounts, asking)
+        lane.line.submit(request, now_us())
+        self._kick(lane)
+        return request
+
+    def abandon(self, lane: Lane, request: Request) -> None:
+        """Give up a call, and give back what it may have got."""
+        lane.line.abandon(request)
+        self._kick(lane)
+
+    async def first_of(
+        self, asked: Sequence[tuple[Lane, Request]], timeout_s: float | None
+    ) -> tuple[Lane, Request] | None:
+        """Wait until one of several requests has ended; None: the time is over."""
+        waiters = []
+        for _, request in asked:
+            request.waiter = self.loop.create_future()
+            waiters.append(request.waiter)
+            if request.done:
+                _resolve(request)
+        await asyncio.wait(waiters, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        return next((each for each in asked if each[1].done), None)
 
     def post(self, lane: Lane, request: Request) -> None:
         """Send a request soon; nobody waits for it."""

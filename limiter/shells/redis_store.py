@@ -141,7 +141,7 @@ class RedisStore:
         """Replace a definition if it is still the one seen; one round trip."""
         source = scripts.load("declare").source
         try:
-            answer = self.client.eval(source, 2, keys.state, keys.quota, 0, seen, text, origin)
+            answer = self.client.eval(source, 3, *keys.declaring(), 0, seen, text, origin)
         except (exceptions.RedisError, OSError) as exc:
             raise translated(exc) from exc
         return bool(answer[0]), _text(answer[1])
@@ -243,10 +243,10 @@ class AsyncRedisStore:
     async def declare(self, keys: Keys, seen: str, text: str, origin: str) -> tuple[bool, str]:
         """Replace a definition if it is still the one seen; one round trip."""
         source = scripts.load("declare").source
-        arguments = (keys.state, keys.quota, 0, seen, text, origin)
+        arguments = (*keys.declaring(), 0, seen, text, origin)
         try:
             async with asyncio.timeout(self.timeout_s):
-                answer = await self.client.eval(source, 2, *arguments)
+                answer = await self.client.eval(source, 3, *arguments)
         except (exceptions.RedisError, OSError, TimeoutError) as exc:
             raise translated(exc) from exc
         return bool(answer[0]), _text(answer[1])

@@ -11,13 +11,13 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from limiter.core import layout, ops
 from limiter.core.definition import Definition
 from limiter.core.layout import Keys, Message, Reply
-from limiter.core.line import Batch, Line, Request
+from limiter.core.line import Asking, Batch, Line, Request
 from limiter.core.quota import Quota
 from limiter.errors import StoreError
 from limiter.shells.memory import MemoryStore, now_us
@@ -98,7 +98,15 @@ class SyncShell:
 
     def _agree(self, name: str, *, follow: bool) -> Definition:
         ours = [quota for quota in self._quotas.values() if quota.unit == name]
-        steps = ops.define_gen(name, ours, follow=follow)
+        return self._define(name, ops.define_gen(name, ours, follow=follow))
+
+    def set_quota(self, quota: Quota) -> None:
+        """Declare a quota centrally."""
+        self._define(quota.unit, ops.central_gen(quota))
+
+    def _define(
+        self, name: str, steps: Generator[ops.Declare | None, Any, Definition]
+    ) -> Definition:
         keys = layout.keys(name)
         answer: Any = None
         try:
@@ -107,7 +115,7 @@ class SyncShell:
                 answer = (
                     self.store.read(keys)
                     if wanted is None
-                    else self.store.declare(keys, wanted.seen, wanted.text, "code")
+                    else self.store.declare(keys, wanted.seen, wanted.text, wanted.origin)
                 )
         except StopIteration as stop:
             agreed: Definition = stop.value
@@ -116,7 +124,7 @@ class SyncShell:
     def observe(self, name: str) -> tuple[Definition, Reply]:
         """Look at a quota without being one of its owners; one round trip."""
         lane = self.lane(name)
-        batch = Batch(0, lane.line.definition.version, [], [])
+        batch = Batch(0, lane.line.definition.version, [], [layout.survey()])
         wire = Wire(layout.keys(name), "observer", 0, sharded=self.store.sharded)
         reply = _read(self.store.run(wire, batch), batch)
         if reply.outcome != layout.Outcome.DONE:
@@ -135,9 +143,10 @@ class SyncShell:
         lane.lock.acquire()
         try:
             request = next(steps)
-            lane.line.submit(request, now_us())
+            if not request.submitted:
+                lane.line.submit(request, now_us())
             try:
-                if not lane.leading:
+                if not lane.leading and not request.done and lane.line.outbox:
                     self._lead(lane, request, deadline)
                 if not request.done:
                     self._wait(lane, request, deadline)
@@ -172,6 +181,44 @@ class SyncShell:
             if not lane.leading and lane.line.outbox:
                 self._lead(lane, request, deadline)
                 self._settle_down(lane)
+
+    def submit(self, lane: Lane, amounts: Mapping[str, int], asking: Asking) -> Request:
+        """Send an acquire soon, with whatever is sent next; who wants to waits for it later."""
+        with lane.lock:
+            request = ops.ask(lane.line, amounts, asking)
+            lane.line.submit(request, now_us())
+            self._keeper.mind(lane.line.due_us())
+        return request
+
+    def abandon(self, lane: Lane, request: Request) -> None:
+        """Give up a call, and give back what it may have got."""
+        with lane.lock:
+            lane.line.abandon(request)
+            self._keeper.mind(lane.line.due_us())
+
+    def first_of(
+        self, asked: Sequence[tuple[Lane, Request]], timeout_s: float | None
+    ) -> tuple[Lane, Request] | None:
+        """Wait until one of several requests has ended; None: the time is over."""
+        event = threading.Event()
+        for lane, request in asked:
+            with lane.lock:
+                request.waiter = event
+        deadline = None if timeout_s is None else time.monotonic() + max(0.0, timeout_s)
+        while True:
+            event.clear()
+            if ended := next((each for each in asked if each[1].done), None):
+                return ended
+            for lane, _ in asked:
+                with lane.lock:
+                    if not lane.leading and lane.line.outbox and not lane.line.failing:
+                        self._lead(lane, None, deadline)
+                    self._settle_down(lane)
+            left_s = None if deadline is None else deadline - time.monotonic()
+            if left_s is not None and left_s <= 0:
+                return next((each for each in asked if each[1].done), None)
+            if not any(request.done for _, request in asked):
+                event.wait(left_s)
 
     def post(self, lane: Lane, request: Request) -> None:
         """Send a request soon, by the keeper; nobody waits for it."""

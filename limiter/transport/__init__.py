@@ -28,6 +28,9 @@ def http_client(
     timeout: float | None = None,
     quota: str | None = None,
     unmatched: Unmatched = "error",
+    priority: str | None = None,
+    tenant: str | None = None,
+    fail_fast: bool = True,
     family: str | None = None,
     http_timeout: Any = None,
     **client_settings: Any,
@@ -39,11 +42,15 @@ def http_client(
         provider: whose accounting estimates a call: `openai`, `azure`, `generic`. None: `azure`
             where the URL is Azure's (its hosts, deployments, `api-version`), else `openai`.
         rule: how that provider counts, see `limiter.estimate`.
-        timeout: seconds that a call may wait in line; 0: not at all; None: as long as it takes.
-            No timeout of HTTP or of the openai client cuts this wait.
+        timeout: seconds that a call may wait in line; 0: not at all; None: what its priority says,
+            else as long as it takes. No timeout of HTTP or of the openai client cuts this wait.
         quota: the quota of all calls. None: by the model that the body names, or the deployment
             in Azure's path, among the limiter's quotas and their `models`.
         unmatched: what becomes of a call that no quota is for: `error`, or `pass` (unlimited).
+        priority: of all calls; one call's own: `extra_headers={"x-limiter-priority": "batch"}`.
+        tenant: of all calls; one call's own: `extra_headers={"x-limiter-tenant": "search"}`. Neither
+            header goes to the provider.
+        fail_fast: fail at once when the wait is expected to be longer than `timeout`.
         family: `httpx2` or `httpx`. None: the one that the installed openai is built on.
         http_timeout: the `timeout` of the client. None: 600 s, 5 s to connect, as openai's own.
         **client_settings: whatever else the family's client takes, as `transport`, `proxy`,
@@ -55,7 +62,7 @@ def http_client(
     from limiter.transport import clients
     from limiter.transport.rules import Rules
 
-    rules = Rules(provider, rule, timeout, quota, unmatched)
+    rules = Rules(provider, rule, timeout, quota, unmatched, priority, tenant, fail_fast)
     if http_timeout is not None:
         client_settings["timeout"] = http_timeout
     return clients.build(limiter, rules, family, client_settings)
@@ -70,6 +77,9 @@ def instrument(
     timeout: float | None = None,
     quota: str | None = None,
     unmatched: Unmatched = "error",
+    priority: str | None = None,
+    tenant: str | None = None,
+    fail_fast: bool = True,
 ) -> C:
     """Limit every call of a client that exists, and of its `with_options()` copies; return it.
 
@@ -84,6 +94,9 @@ def instrument(
         timeout: seconds that a call may wait in line.
         quota: the quota of all calls; None: by the model.
         unmatched: what becomes of a call that no quota is for.
+        priority: of all calls, unless their headers say otherwise.
+        tenant: of all calls, unless their headers say otherwise.
+        fail_fast: fail at once when the wait is expected to be longer than `timeout`.
 
     Raises:
         ConfigError: it is no such client, is limited already otherwise, or a setting is wrong.
@@ -91,6 +104,6 @@ def instrument(
     from limiter.transport import clients
     from limiter.transport.rules import Rules
 
-    rules = Rules(provider, rule, timeout, quota, unmatched)
+    rules = Rules(provider, rule, timeout, quota, unmatched, priority, tenant, fail_fast)
     clients.limit(getattr(client, "_client", client), limiter, rules)
     return client

@@ -34,7 +34,7 @@ class Attempt:
     Attributes:
         quota: its name.
         cost: what to reserve, by dimension.
-        timeout_s: how long to wait in line; None: as long as it takes.
+        asked: what else to ask of the line: `timeout`, `priority`, `tenant`, `fail_fast`.
         over: the answer is whole, as its content says; nothing after it matters.
     """
 
@@ -47,11 +47,11 @@ class Attempt:
         path: str,
         body: Mapping[str, Any] | None,
         rule: Rule,
-        timeout_s: float | None,
+        asked: Mapping[str, Any],
     ) -> None:
         self.quota = quota
         self.cost = cost
-        self.timeout_s = timeout_s
+        self.asked = asked
         self.over = False
         self._profile = profile
         self._path = path

@@ -117,7 +117,7 @@ class SyncTransport(Limited):
     def _do(self, asked: Reserve | Send | Settle, request: Http) -> Any:
         match asked:
             case Reserve(attempt):
-                return self.limiter.acquire(attempt.quota, attempt.cost, timeout=attempt.timeout_s)
+                return self.limiter.acquire(attempt.quota, attempt.cost, **attempt.asked)
             case Send():
                 return self.inner.handle_request(request)
             case Settle(held, used):
@@ -170,9 +170,7 @@ class AsyncTransport(Limited):
     async def _do(self, asked: Reserve | Send | Settle, request: Http) -> Any:
         match asked:
             case Reserve(attempt):
-                return await self.limiter.acquire(
-                    attempt.quota, attempt.cost, timeout=attempt.timeout_s
-                )
+                return await self.limiter.acquire(attempt.quota, attempt.cost, **attempt.asked)
             case Send():
                 return await self.inner.handle_async_request(request)
             case Settle(held, used):

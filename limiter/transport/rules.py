@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 Unmatched = Literal["error", "pass"]
 
+# One call's own flow: `client.chat.completions.create(…, extra_headers={"x-limiter-tenant": "a"})`.
+PRIORITY_HEADER, TENANT_HEADER = "x-limiter-priority", "x-limiter-tenant"
+
 # Azure's own hosts (public, US government, China), for whatever is deployed there by OpenAI's API.
 _AZURE_HOST = re.compile(r"(^|\.)(openai|cognitiveservices|services\.ai)\.azure\.(com|us|cn)$")
 
@@ -44,9 +47,16 @@ class Rules:
     timeout_s: float | None = None
     quota: str | None = None
     unmatched: Unmatched = "error"
+    priority: str | None = None
+    tenant: str | None = None
+    fail_fast: bool = True
 
     def __post_init__(self) -> None:
         check_rule(self.rule)
+        for name in ("priority", "tenant"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise ConfigError(f"{name}= is a name, got {value!r:.60}.")
         if self.provider is not None:
             providers.profile(self.provider)
         wait = self.timeout_s
@@ -70,6 +80,7 @@ class Rules:
         Raises:
             ConfigError: no quota is for the model, and that is an error by these rules.
         """
+        asked = self._asked(request.headers)
         if request.method != "POST":
             return None
         path: str = request.url.path
@@ -90,8 +101,20 @@ class Rules:
             path=path,
             body=body,
             rule=self.rule,
-            timeout_s=self.timeout_s,
+            asked=asked,
         )
+
+    def _asked(self, headers: Any) -> dict[str, Any]:
+        """Return what a call asks of the line; its own headers say more than the settings.
+
+        They are for us, so they go no further.
+        """
+        return {
+            "priority": headers.pop(PRIORITY_HEADER, None) or self.priority,
+            "tenant": headers.pop(TENANT_HEADER, None) or self.tenant,
+            "timeout": self.timeout_s,
+            "fail_fast": self.fail_fast,
+        }
 
     def _quota(self, path: str, body: Mapping[str, Any], quotas: Mapping[str, Quota]) -> str | None:
         model = providers.model_of(path, body)

@@ -1,77 +1,68 @@
--- What happens to levels: the refill by time, take, give back, charge. Pure arithmetic on s.limits.
+-- What happens to levels: the refill by time, take, give back, charge. Pure arithmetic on a list of
+-- buckets: those of the limits, of a priority's share, of a tenant.
 
 --@const CHARGE_MAX (2 ^ 50) -- no more than this is charged at once, in 1/den units
-
+--@const QUEUED_MAX (2 ^ 51) -- nor is more foreseen
 --@const NOT_BEFORE_EVENT -1
 
-local function refill()
-  local elapsed = now - s.at
-  for _, limit in ipairs(s.limits) do
-    local missing = limit[CAP] * limit[DEN] - limit[LEVEL]
-    if limit[NUM] > 0 and missing > 0 then
-      if elapsed >= ceil_div(missing, limit[NUM]) then
-        limit[LEVEL] = limit[LEVEL] + missing
+local function refill(buckets, elapsed)
+  for _, bucket in ipairs(buckets) do
+    local missing = bucket[CAP] * bucket[DEN] - bucket[LEVEL]
+    if bucket[NUM] > 0 and missing > 0 then
+      if elapsed >= ceil_div(missing, bucket[NUM]) then
+        bucket[LEVEL] = bucket[LEVEL] + missing
       else
-        limit[LEVEL] = limit[LEVEL] + elapsed * limit[NUM]
+        bucket[LEVEL] = bucket[LEVEL] + elapsed * bucket[NUM]
       end
     end
   end
-  s.at = now
 end
 
-local function fits(cost)
-  for _, limit in ipairs(s.limits) do
-    local c = cost[limit[DIM]] or 0
-    if c > 0 and limit[LEVEL] < math.min(c, limit[CAP]) * limit[DEN] then return false end
-  end
-  return true
-end
-
--- When the cost will fit if nothing happens but time.
-local function fit_at(cost)
-  local longest = 0
-  for _, limit in ipairs(s.limits) do
-    local c = cost[limit[DIM]] or 0
-    local short = math.min(c, limit[CAP]) * limit[DEN] - limit[LEVEL]
-    if c > 0 and short > 0 then
-      if limit[NUM] == 0 then return NOT_BEFORE_EVENT end
-      longest = math.max(longest, ceil_div(short, limit[NUM]))
+-- When the cost fits if nothing happens but time (`now`: it does already), and which bucket it
+-- waits for longest. A full bucket is always enough. `floors` stay in the buckets; what is `ahead`,
+-- by dimension, is spoken for by others.
+local function fit_at(buckets, cost, floors, ahead)
+  local longest, last = 0, 1
+  for i, bucket in ipairs(buckets) do
+    local c = cost[bucket[DIM]] or 0
+    if c > 0 then
+      local need = math.min(c + (floors and floors[i] or 0), bucket[CAP])
+      if ahead then need = need + math.min(ahead[bucket[DIM]] or 0, bucket[CAP]) end
+      local short = need * bucket[DEN] - bucket[LEVEL]
+      if short > 0 then
+        if bucket[NUM] == 0 then return NOT_BEFORE_EVENT, i end
+        local in_us = ceil_div(short, bucket[NUM])
+        if in_us > longest then longest, last = in_us, i end
+      end
     end
   end
-  return now + longest
+  return now + longest, last
 end
 
-local function never_fits(cost)
-  for _, limit in ipairs(s.limits) do
-    if (cost[limit[DIM]] or 0) > limit[CEILING] then return true end
+local function exceeds(buckets, cost)
+  for _, bucket in ipairs(buckets) do
+    if (cost[bucket[DIM]] or 0) > bucket[CEILING] then return true end
   end
   return false
 end
 
-local function give(limit, amount)
-  limit[LEVEL] = math.min(limit[CAP] * limit[DEN], limit[LEVEL] + amount * limit[DEN])
-end
-
-local function charge(limit, amount)
-  local scaled = math.min(amount, math.floor(CHARGE_MAX / limit[DEN])) * limit[DEN]
-  limit[LEVEL] = math.max(-DEBT_MAX, limit[LEVEL] - scaled)
-end
-
--- Replace the estimate by the actual cost; where `actual` is silent or negative, the estimate
--- stands. Slots come back whole, unless their owner was lost: then they have come back already.
-local function true_up(cost, actual, late)
-  for _, limit in ipairs(s.limits) do
-    local estimated, used = cost[limit[DIM]] or 0, actual[limit[DIM]] or -1
-    if limit[NUM] == 0 then
-      if not late then give(limit, estimated) end
-    elseif used >= 0 and used < estimated then
-      give(limit, estimated - used)
-    elseif used > estimated then
-      charge(limit, used - estimated)
+-- How long the cost waits at most when `queued`, by dimension, goes first. Refunds shorten it,
+-- debts lengthen it; slots are not foreseen.
+local function wait_in(buckets, queued, cost)
+  local longest = 0
+  for _, bucket in ipairs(buckets) do
+    local c, den = cost[bucket[DIM]] or 0, bucket[DEN]
+    if bucket[NUM] > 0 and c > 0 then
+      local before = math.min(queued[bucket[DIM]] or 0, math.floor(QUEUED_MAX / den)) * den
+      local short = before + math.min(c, bucket[CAP]) * den - bucket[LEVEL]
+      longest = math.max(longest, ceil_div(short, bucket[NUM]))
     end
   end
+  return math.min(longest, PRINT_MAX)
 end
 
-local function append_levels(list)
-  for _, limit in ipairs(s.limits) do list[#list + 1] = units(limit[LEVEL], limit[DEN]) end
+local function take_from(buckets, cost)
+  for _, bucket in ipairs(buckets) do
+    bucket[LEVEL] = bucket[LEVEL] - (cost[bucket[DIM]] or 0) * bucket[DEN]
+  end
 end

@@ -1,54 +1,84 @@
--- The line: tickets that wait, first come first served within a flow. A flow is one (priority,
--- tenant) pair; today there is one, the empty name, and the layout has room for all of them.
+-- The line: tickets that wait, sorted by flow and arrival, and the classes that they stand in.
 
--- Sorted by bytes: the flow, then the order of arrival.
-local function line_member(flow, seq, id)
-  return string.format('%s %014.0f %s', flow, seq, id)
-end
+-- A class is {priority, route, waiting, weights, virtual time, since, queued, head}: one priority's
+-- tickets for one set of quotas. `weights` is the sum over its flows that wait, `since` when it was
+-- last granted something or began to wait, `queued` the sum of the waiting costs by dimension.
+-- A head is {id, tag, seq, weight, tenant, cost…}.
+--@const PRIORITY 1
+--@const ROUTE 2
+--@const LINED 3
+--@const WEIGHTS 4
+--@const VIRTUAL 5
+--@const SINCE 6
+--@const QUEUED 7
+--@const HEAD 8
+--@const HEAD_COST 6
 
-local function add_queued(cost, sign)
-  for i, amount in ipairs(cost) do s.queued[i] = (s.queued[i] or 0) + sign * amount end
-end
-
--- How long a ticket at the end of the line waits at most, by what is known now. Refunds
--- shorten it, debts lengthen it; slots are not foreseen.
-local function wait_for(cost)
-  local longest = 0
-  for _, limit in ipairs(s.limits) do
-    local c = cost[limit[DIM]] or 0
-    if limit[NUM] > 0 and c > 0 then
-      local ahead = (s.queued[limit[DIM]] or 0) * limit[DEN]
-      local short = ahead + math.min(c, limit[CAP]) * limit[DEN] - limit[LEVEL]
-      longest = math.max(longest, ceil_div(short, limit[NUM]))
-    end
+local function class_of(priority, route)
+  for c, class in ipairs(s.classes) do
+    if class[PRIORITY] == priority and class[ROUTE] == route then return c end
   end
-  return math.min(longest, PRINT_MAX)
+  s.classes[#s.classes + 1] = {priority, route, 0, 0, 0, now, {}, false}
+  return #s.classes
 end
 
-local function enqueue(id, flow, cost)
+local function line_member(flow, seq, id) return string.format('%s\n' .. NUMERAL .. ' %s', flow, seq, id) end
+
+-- The first ticket of a flow: seq, id.
+local function first_of(flow)
+  local found = redis.call('ZRANGEBYLEX', LINE, '[' .. flow .. '\n', '(' .. flow .. '\11', 'LIMIT', 0, 1)
+  if not found[1] then return nil end
+  local at = #flow + 2
+  return tonumber(string.sub(found[1], at, at + 15)), string.sub(found[1], at + 17)
+end
+
+local function count(class, cost, sign)
+  local queued, priority = class[QUEUED], s.priorities[class[PRIORITY]]
+  for i, amount in ipairs(cost) do queued[i] = (queued[i] or 0) + sign * amount end
+  class[LINED], priority[WAITS] = class[LINED] + sign, priority[WAITS] + sign
+  s.waiting = s.waiting + sign
+end
+
+local function enqueue(id, c, tenant, weight, cost)
+  local class, flow = s.classes[c], flow_name(c, tenant)
   s.seq = s.seq + 1
-  redis.call('HSET', TICKETS, id, cmsgpack.pack({s.seq, now, flow, unpack(cost)}))
+  redis.call('HSET', TICKETS, id, cmsgpack.pack({s.seq, now, c, tenant, weight, unpack(cost)}))
   redis.call('ZADD', LINE, 0, line_member(flow, s.seq, id))
-  if s.waiting == 0 then
-    redis.call('PEXPIRE', TICKETS, KEEP_MS)
-    redis.call('PEXPIRE', LINE, KEEP_MS)
+  if class[LINED] == 0 then class[SINCE], class[WEIGHTS] = now, 0 end
+  local record = redis.call('HGET', FLOWS, flow)
+  if not record or string.sub(record, 1, 1) == 'i' then
+    local tag = math.max(class[VIRTUAL], record and tag_of(record) or 0)
+    move_flow(flow, record, waits(tag, s.seq))
+    class[WEIGHTS] = class[WEIGHTS] + weight
+    if class[HEAD] and tag < class[HEAD][2] then class[HEAD] = false end
   end
-  s.waiting = s.waiting + 1
-  add_queued(cost, 1)
+  if s.waiting == 0 then
+    for _, key in ipairs({TICKETS, LINE, FLOWS, ORDER}) do redis.call('PEXPIRE', key, KEEP_MS) end
+  end
+  count(class, cost, 1)
 end
 
 local function read_ticket(id)
   local blob = redis.call('HGET', TICKETS, id)
   if not blob then return nil end
-  local cost = cmsgpack.unpack(blob)
-  local seq, _, flow = table.remove(cost, 1), table.remove(cost, 1), table.remove(cost, 1)
-  return {seq = seq, flow = flow, cost = cost}
+  local a = cmsgpack.unpack(blob)
+  return {seq = a[1], at = a[2], class = a[3], tenant = a[4], weight = a[5], cost = {unpack(a, 6)}}
 end
 
-local function remove_ticket(id, ticket)
+-- Take a ticket out; `moved_us` is what its flow is charged for it (0: it was not served).
+local function remove_ticket(id, ticket, moved_us)
+  local class, flow = s.classes[ticket.class], flow_name(ticket.class, ticket.tenant)
   redis.call('HDEL', TICKETS, id)
-  redis.call('ZREM', LINE, line_member(ticket.flow, ticket.seq, id))
-  s.waiting = math.max(0, s.waiting - 1)
-  add_queued(ticket.cost, -1)
-  if s.head and s.head[1] == id then s.head = false end
+  redis.call('ZREM', LINE, line_member(flow, ticket.seq, id))
+  count(class, ticket.cost, -1)
+  if class[HEAD] and class[HEAD][1] == id then class[HEAD] = false end
+  local record = redis.call('HGET', FLOWS, flow)
+  if not record then return end
+  local tag, seq = math.min(TAG_MAX, tag_of(record) + moved_us), first_of(flow)
+  if not seq then
+    class[WEIGHTS] = math.max(0, class[WEIGHTS] - ticket.weight)
+    move_flow(flow, record, tag > class[VIRTUAL] and idles(tag) or nil)
+  elseif string.sub(record, 1, 1) == 'w' and record ~= waits(tag, seq) then
+    move_flow(flow, record, waits(tag, seq))
+  end
 end

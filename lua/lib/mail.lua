@@ -1,8 +1,17 @@
 -- Mail: what each owner must hear of this run. Our own goes into the reply, the rest out by publish.
 
 local mail = {} -- owner -> {n, status, level…, …, count = grants}
+local asking, answered = nil, false -- the acquire under way hears of itself by its status
+
+local function append_levels(list)
+  for _, limit in ipairs(s.limits) do list[#list + 1] = units(limit[LEVEL], limit[DEN]) end
+end
 
 local function tell(id, status)
+  if id == asking then
+    answered = status
+    return
+  end
   local name, n = string.match(id, '^([^:]*):(%d+)$')
   local letter = mail[name] or {count = 0}
   letter.count = letter.count + 1
@@ -12,17 +21,18 @@ local function tell(id, status)
   mail[name] = letter
 end
 
--- One message per owner that was granted something, and one to the owner of the head, when it is
--- a new head or fits earlier than it was told: the head's owner runs the timer, nobody else.
-local function send_mail(head_before, fit_before)
-  local head_owner = s.head and owner_of(s.head[1])
-  local news = s.head and (s.head[1] ~= head_before or fit_before < 0 and s.head[2] >= 0
-    or s.head[2] >= 0 and s.head[2] < fit_before - 1000)
-  if news and head_owner ~= owner and not mail[head_owner] then mail[head_owner] = {count = 0} end
+-- One message per owner that was granted something, and one to whoever must run next, when that is
+-- somebody else than before or earlier than it was told: it runs the timer, nobody else.
+local function send_mail(before)
+  local timer = s.timer
+  local keeper = timer and owner_of(timer[1])
+  local news = timer and (not before or timer[1] ~= before[1] or before[2] < 0 and timer[2] >= 0
+    or timer[2] >= 0 and timer[2] < before[2] - 1000)
+  if news and keeper ~= owner and not mail[keeper] then mail[keeper] = {count = 0} end
   for name, letter in pairs(mail) do
     if name ~= owner then
       local next_us = -1
-      if name == head_owner and s.head[2] >= 0 then next_us = math.max(0, s.head[2] - now) end
+      if name == keeper and timer[2] >= 0 then next_us = math.max(0, timer[2] - now) end
       redis.call(ARGV[7], ARGV[6] .. name,
         table.concat({next_us, #s.limits, letter.count, table.concat(letter, ' ')}, ' '))
     end

@@ -1,6 +1,6 @@
 -- The fields of a limit, and integer arithmetic that stays exact in doubles.
 
--- A limit is {dimension index, num, den, capacity, ceiling, level}. Capacity, ceiling and costs
+-- A bucket is {dimension index, num, den, capacity, ceiling, level}. Capacity, ceiling and costs
 -- are whole units; the level is in 1/den units and grows by num each microsecond (num 0: slots,
 -- which only come back). ceiling * den <= 2^50 was proved when the limit was made.
 --@const DIM 1
@@ -11,6 +11,7 @@
 --@const LEVEL 6
 
 --@const DEBT_MAX (2 ^ 52) -- a debt beyond this is not counted
+--@const FOREVER (2 ^ 52) -- a time that does not come
 --@const PRINT_MAX 99999999999999 -- table.concat prints 14 digits exactly
 
 -- math.fmod is exact where the `%` of Lua 5.1 is not; a quotient may be, too.

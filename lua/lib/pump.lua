@@ -5,45 +5,91 @@
 --@const NEVER 4
 --@const GRANTS 1000 -- per run, so that no run blocks the server for long
 
--- Keep the head's id and cost in the state: most runs then decide without another read. Where a
--- key was evicted the rest is cleared away: a ticket stands in the hash and in the line, or in none.
-local function find_head()
-  local first = redis.call('ZRANGE', LINE, 0, 0)
-  while first[1] do
-    local id = string.match(first[1], '(%S+)$')
-    local ticket = read_ticket(id)
-    if ticket then
-      s.head = {id, NOT_BEFORE_EVENT, unpack(ticket.cost)}
-      return
+-- The heads of all classes, first those that go first: by rank, precedence, arrival.
+local function candidates()
+  local list = {}
+  for c, class in ipairs(s.classes) do
+    if class[LINED] > 0 and not class[HEAD] then find_head(c) end
+    if class[LINED] > 0 and class[HEAD] then
+      local priority, cost = s.priorities[class[PRIORITY]], {unpack(class[HEAD], HEAD_COST)}
+      local rank, better_at = rank_of(priority, cost, class[SINCE])
+      list[#list + 1] = {c = c, head = class[HEAD], cost = cost, priority = priority, rank = rank,
+                         better_at = better_at}
     end
-    redis.call('ZREM', LINE, first[1])
-    first = redis.call('ZRANGE', LINE, 0, 0)
   end
-  s.waiting, s.queued = 0, {}
+  if #list > 1 then
+    table.sort(list, function(a, b)
+      if a.rank ~= b.rank then return a.rank < b.rank end
+      if a.priority[PRECEDENCE] ~= b.priority[PRECEDENCE] then
+        return a.priority[PRECEDENCE] > b.priority[PRECEDENCE]
+      end
+      return a.head[3] < b.head[3]
+    end)
+  end
+  return list
+end
+
+local function leave(candidate, status)
+  local class, head = s.classes[candidate.c], candidate.head
+  local id, tenant = head[1], head[5]
+  local served = status == GRANTED and is_alive(owner_of(id))
+  local charge = 0
+  if served then
+    charge = charge_us(candidate.cost, head[4])
+    class[VIRTUAL], class[SINCE] = head[2], now
+  end
+  remove_ticket(id, {class = candidate.c, tenant = tenant, seq = head[3], weight = head[4],
+                     cost = candidate.cost}, charge)
+  if served then
+    take(id, class[PRIORITY], candidate.rank == BORROWING, tenant, candidate.cost)
+    local passed = string.format('%04d' .. NUMERAL, candidate.c, class[VIRTUAL])
+    if s.idle > 0 then forget_flows('[i' .. string.sub(passed, 1, 4), '(i' .. passed .. '\255', 3) end
+  end
+  if served or status == NEVER then tell(id, status) end
+end
+
+-- Grant one head, or say when the next one will fit. A head that does not fit keeps what it needs
+-- from those behind it: only what it has no use for goes to them.
+local function step()
+  local ahead, id, at_us = nil, nil, NOT_BEFORE_EVENT
+  local list = candidates()
+  local function note(candidate, at)
+    id = id or candidate.head[1]
+    if at >= 0 and (at_us < 0 or at < at_us) then id, at_us = candidate.head[1], at end
+  end
+  for _, candidate in ipairs(list) do
+    local at, last = candidate.better_at, nil
+    if exceeds(s.limits, candidate.cost) then
+      leave(candidate, NEVER)
+      return true
+    end
+    if candidate.rank ~= BARRED then
+      at, last = room_at(candidate.priority, candidate.cost, ahead)
+      if at == now then
+        leave(candidate, GRANTED)
+        return true
+      end
+      if not ahead then s.bottleneck, ahead = last, {} end
+      for i, amount in ipairs(candidate.cost) do ahead[i] = (ahead[i] or 0) + amount end
+      if #list > 1 then note(candidate, candidate.better_at) end
+    end
+    note(candidate, at)
+  end
+  if s.recheck then note({head = {s.recheck[2]}}, s.recheck[1]) end
+  s.timer = id and {id, at_us} or false
+  return false
 end
 
 local function pump()
+  unblock_due()
   for _ = 1, GRANTS do
-    if s.waiting > 0 and not s.head then find_head() end
-    if not s.head then return end
-    local id, cost = s.head[1], {unpack(s.head, 3)}
-    local hopeless = never_fits(cost)
-    if not hopeless and not fits(cost) then
-      s.head[2] = fit_at(cost)
+    if s.waiting == 0 then
+      s.timer = false
+      if s.idle > 0 then forget_flows('[i', '(j', 100) end
       return
     end
-    s.head = false
-    local ticket = read_ticket(id)
-    if ticket then
-      remove_ticket(id, ticket)
-      if hopeless then
-        tell(id, NEVER)
-      elseif is_alive(owner_of(id)) then
-        take(id, cost)
-        tell(id, GRANTED)
-      end
-    end
+    if not step() then return end
   end
-  if s.waiting > 0 and not s.head then find_head() end
-  if s.head then s.head[2] = now end
+  local first = candidates()[1]
+  s.timer = first and {first.head[1], now} or false
 end

@@ -1,4 +1,4 @@
--- The quota's whole state: one msgpack string, read once and written once per run.
+-- The unit's whole state: one msgpack string, read once and written once per run.
 -- It expires only when it says no more than a new one would: all full, nobody here.
 
 --@const STATE KEYS[1]
@@ -9,8 +9,9 @@
 --@const OWNERS KEYS[6]
 --@const NUMBERS KEYS[7]
 --@const LAPSED KEYS[8]
-local now, owner = tonumber(ARGV[1]), ARGV[2]
-local number, lease = tonumber(ARGV[3]), tonumber(ARGV[4])
+--@const FLOWS KEYS[9]
+--@const ORDER KEYS[10]
+--@const TENANTS KEYS[11]
 
 --@const KEEP_MS 7200000 -- keys beside the state; longer than any lease
 --@const KEEP_STATE_MS 10800000 -- the state outlives them while anybody is here
@@ -18,28 +19,26 @@ local number, lease = tonumber(ARGV[3]), tonumber(ARGV[4])
 --@const KEEP_QUOTA_MS 604800000
 --@const TOUCH_US 600000000 -- how often the terms above are renewed
 
-local s = nil
-
--- {version, at, seq, touched, lapse, held, waiting, queued, limits, head}; head is false or
--- {id, fit_us, cost…}; queued is the sum of the waiting costs, by dimension.
+-- timer is false or {id, at_us}: the ticket whose owner must run next, and when (-1: an event
+-- comes first); recheck is false or {at_us, id}: when the first blocked flow is looked at again.
 local function unpack_state(blob)
   local a = cmsgpack.unpack(blob)
   s = {version = a[1], at = a[2], seq = a[3], touched = a[4], lapse = a[5], held = a[6],
-       waiting = a[7], queued = a[8], limits = a[9], head = a[10]}
+       waiting = a[7], limits = a[8], priorities = a[9], own = a[10], classes = a[11],
+       timer = a[12], recheck = a[13], idle = a[14], bottleneck = a[15]}
 end
 
--- A definition lives in the quota's hash; the state is made from it with all buckets full.
+-- The state is made from the quota's definition, with all buckets full.
 local function new_state()
   local found = redis.call('HMGET', QUOTA, 'version', 'definition')
   if not found[1] then return false end
-  redis.call('DEL', TICKETS, LINE, HOLDS) -- of a state that was evicted: nobody can trust them
-  local limits = {}
-  for i, limit in ipairs(cjson.decode(found[2]).limits) do
-    limits[i] = {limit.dim, limit.num, limit.den, limit.capacity, limit.ceiling,
-                 limit.capacity * limit.den}
-  end
-  s = {version = found[1], at = now, seq = 0, touched = 0, lapse = 0, held = 0,
-       waiting = 0, queued = {}, limits = limits, head = false}
+  -- Of a state that was evicted: nobody can trust them.
+  redis.call('DEL', TICKETS, LINE, HOLDS, FLOWS, ORDER, TENANTS)
+  local definition = cjson.decode(found[2])
+  s = {version = found[1], at = now, seq = 0, touched = 0, lapse = 0, held = 0, waiting = 0,
+       limits = full_buckets(definition.limits), priorities = read_priorities(definition),
+       own = full_buckets(definition.own or {}), classes = {}, timer = false, recheck = false,
+       idle = 0, bottleneck = 1}
   return true
 end
 
@@ -55,19 +54,34 @@ local function load_state()
   return true
 end
 
-local function save_state()
-  local full_us = 0
-  for _, limit in ipairs(s.limits) do
-    if limit[NUM] > 0 then
-      full_us = math.max(full_us, ceil_div(limit[CAP] * limit[DEN] - limit[LEVEL], limit[NUM]))
+local function refill_all(elapsed)
+  refill(s.limits, elapsed)
+  for _, priority in ipairs(s.priorities) do
+    if priority[SHARES] then refill(priority[SHARES], elapsed) end
+  end
+  s.at = now
+end
+
+local function full_in_us(buckets)
+  local longest = 0
+  for _, bucket in ipairs(buckets) do
+    if bucket[NUM] > 0 then
+      local missing = bucket[CAP] * bucket[DEN] - bucket[LEVEL]
+      longest = math.max(longest, ceil_div(missing, bucket[NUM]))
     end
   end
-  local keep = ceil_div(full_us, 1000) + ((s.held + s.waiting > 0) and KEEP_STATE_MS or KEEP_IDLE_MS)
+  return longest
+end
+
+local function save_state()
+  local keep = ceil_div(full_in_us(s.limits), 1000)
+    + ((s.held + s.waiting > 0) and KEEP_STATE_MS or KEEP_IDLE_MS)
   if now - s.touched > TOUCH_US then
-    for i = 3, 8 do redis.call('PEXPIRE', KEYS[i], KEEP_MS) end
+    for i = 3, 11 do redis.call('PEXPIRE', KEYS[i], KEEP_MS) end
     redis.call('PEXPIRE', QUOTA, KEEP_QUOTA_MS)
     s.touched = now
   end
   redis.call('SET', STATE, cmsgpack.pack({s.version, s.at, s.seq, s.touched, s.lapse, s.held,
-    s.waiting, s.queued, s.limits, s.head}), 'PX', string.format('%.0f', keep))
+    s.waiting, s.limits, s.priorities, s.own, s.classes, s.timer, s.recheck, s.idle,
+    s.bottleneck}), 'PX', string.format('%.0f', keep))
 end

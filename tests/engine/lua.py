@@ -32,7 +32,7 @@ class Lua:
     ) -> definition.Definition:
         text = definition.write(quota, before)
         seen = before.version if before else ""
-        _, version = self.eval("declare", self.keys.all()[:2], now, seen, text, "code")
+        _, version = self.eval("declare", self.keys.declaring(), now, seen, text, "code")
         return definition.read(quota.name, version.decode(), text)
 
     def redefine(self, quota: Quota, now: int) -> definition.Definition:

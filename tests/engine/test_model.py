@@ -1,8 +1,12 @@
-"""The Lua and the reference model do the same, step by step, on every kind of server."""
+"""The Lua and the reference model do the same, step by step, on every kind of server.
+
+`LIMITER_SEQUENCES` sets how many sequences are tried; `make sequences` tries thousands.
+"""
 
 from __future__ import annotations
 
 import itertools
+import os
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,43 +14,80 @@ from hypothesis import strategies as st
 
 from limiter.core import layout
 from limiter.core.model import Model
+from limiter.core.priority import Priority
 from limiter.core.quota import Limit, Quota
 from tests.engine.lua import Lua
 
 LEASE_US = 30_000_000
 START_US = 1_700_000_000_000_000
 OWNERS = ("ann", "bob", "cyd")
+SEQUENCES = int(os.environ.get("LIMITER_SEQUENCES", "150"))
 names = itertools.count()
 
+DIMENSIONS = ["requests", "tokens", "images", "concurrency"]
 burst = st.one_of(st.sampled_from(["full", "smooth"]), st.integers(1, 90).map(float))
-amounts = st.integers(1, 1000)
-limits = st.lists(
-    st.one_of(
-        st.builds(Limit, st.sampled_from(["requests", "tokens", "images"]), amounts,
-                  st.sampled_from([1.0, 60.0, 86_400.0, 7.5]), burst),
-        st.builds(Limit, st.just("concurrency"), st.integers(1, 4), st.none()),
-    ),
-    min_size=1, max_size=4, unique_by=lambda limit: limit.label,
+one_limit = st.one_of(
+    st.builds(Limit, st.sampled_from(DIMENSIONS[:3]), st.integers(1, 1000),
+              st.sampled_from([1.0, 60.0, 86_400.0, 7.5]), burst),
+    st.builds(Limit, st.just("concurrency"), st.integers(1, 4), st.none()),
 )  # fmt: skip
+priority = st.fixed_dictionaries({
+    "level": st.sampled_from([0, 0, 5, 10]),
+    "floor": st.sampled_from([0.0, 0.2, 0.5]),
+    "share": st.sampled_from([None, None, 0.3, 0.6]),
+    "strict": st.sampled_from([False, False, True]),
+    "max_waiting": st.sampled_from([None, None, 0, 2]),
+    "promote_after_s": st.sampled_from([None, 1.0, 30.0]),
+    "lend_after_s": st.sampled_from([0.0, 10.0, 60.0]),
+})  # fmt: skip
+PRIORITIES = ("default", "low", "high")
+
+
+def some_limits(least: int, most: int) -> st.SearchStrategy[list[Limit]]:
+    return st.lists(one_limit, min_size=least, max_size=most, unique_by=lambda limit: limit.label)
+
+
+quotas = st.fixed_dictionaries({
+    "limits": some_limits(1, 4),
+    "tenant_limits": st.one_of(st.just([]), some_limits(1, 2)),
+    "priorities": st.tuples(priority, priority, priority).map(
+        lambda each: [
+            Priority(name, **policy) for name, policy in zip(PRIORITIES, each, strict=True)
+        ]
+    ),
+})  # fmt: skip
+
 amount = st.integers(0, 1200)
 small = st.integers(0, 5)
-cost = st.lists(st.one_of(small, amount), min_size=4, max_size=4)
+cost = st.lists(st.one_of(small, small, amount), min_size=4, max_size=4)
 number = st.integers(1, 12)
+acquire = st.tuples(
+    st.just("acquire"), st.sampled_from([0, 1, 1, 1, 1, 3, 5, 5]), cost,
+    st.sampled_from([0, 1_000_000, 60_000_000]), st.integers(0, 2), st.sampled_from(["", "", "", "x"]),
+    st.sampled_from(["", "", "t", "u", "v w"]), st.sampled_from([100, 100, 50, 300]),
+)  # fmt: skip
 entry = st.one_of(
-    st.tuples(st.just("acquire"), st.sampled_from([0, 1, 1, 1, 3]), cost),
-    st.tuples(st.just("settle"), number, st.lists(st.one_of(st.just(-1), amount), min_size=4, max_size=4)),
+    acquire,
+    acquire,
+    st.tuples(
+        st.just("settle"), number,
+        st.lists(st.one_of(st.just(-1), amount), min_size=4, max_size=4),
+    ),
     st.tuples(st.just("cancel"), number),
     st.tuples(st.just("renew"), number),
+    st.tuples(st.just("look"), number),
+    st.just(("survey",)),
 )  # fmt: skip
 pause = st.one_of(
-    st.integers(0, 1000), st.integers(0, 70_000_000), st.integers(-5_000_000, 700_000_000)
-)
+    st.integers(0, 1000), st.integers(0, 3_000_000), st.integers(0, 70_000_000),
+    st.integers(-5_000_000, 700_000_000),
+)  # fmt: skip
+run = st.tuples(st.just("run"), st.sampled_from(OWNERS), pause, st.lists(entry, max_size=5))
 step = st.one_of(
-    st.tuples(st.just("run"), st.sampled_from(OWNERS), pause, st.lists(entry, max_size=5)),
-    st.tuples(st.just("run"), st.sampled_from(OWNERS), pause, st.lists(entry, max_size=5)),
-    st.tuples(st.just("redefine"), limits),
+    run, run, run,
+    st.tuples(st.just("redefine"), quotas),
     st.tuples(st.just("replay"), st.sampled_from(OWNERS)),
-)
+)  # fmt: skip
 
 
 class Pair:
@@ -68,16 +109,20 @@ class Pair:
     def written(self, owner: str, entry: tuple) -> layout.Entry:
         dims = len(self.lua.definition.dims)
         match entry:
-            case ("acquire", flags, cost):
-                self.calls[owner] += 1
-                n = self.calls[owner] - (flags >= 2)
-                return layout.acquire(n, cost[:dims], flags=flags)
+            case ("acquire", flags, cost, patience_us, priority, route, tenant, weight):
+                again = flags == 3 and self.calls[owner] > 0
+                self.calls[owner] += not again
+                return layout.acquire(
+                    self.calls[owner], cost[:dims], flags=flags if again or flags != 3 else 1,
+                    patience_us=patience_us, priority=priority, route=route, tenant=tenant,
+                    weight=weight,
+                )  # fmt: skip
             case ("settle", n, actual):
                 return layout.settle(n, actual[:dims])
-            case ("cancel", n):
-                return layout.cancel(n)
-            case (_, n):
-                return layout.renew(n)
+            case ("survey",):
+                return layout.survey()
+            case (kind, n):
+                return getattr(layout, kind)(n)
 
     def compare(self, owner: str, entries: list[layout.Entry]) -> layout.Reply:
         batch = (
@@ -92,29 +137,33 @@ class Pair:
         assert actual == expected
         return actual[0]
 
-    def redefine(self, limits: list[Limit]) -> None:
-        definition = self.lua.redefine(Quota(self.lua.definition.name, limits=limits), self.now)
-        self.model.redefine(definition)
+    def redefine(self, quota: Quota) -> None:
+        self.model.redefine(self.lua.redefine(quota, self.now))
+
+    def close(self) -> None:
+        self.lua.client.delete(*self.lua.keys.all())
+        self.lua.close()
 
 
-@settings(max_examples=150, deadline=None,
-          suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip
-@given(limits=limits, steps=st.lists(step, max_size=25))
+@settings(max_examples=SEQUENCES, deadline=None,
+          suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])  # fmt: skip
+@given(quota=quotas, steps=st.lists(step, max_size=40))
 def test_lua_does_what_the_model_does(
-    any_url: str, limits: list[Limit], steps: list[tuple]
+    any_url: str, quota: dict[str, object], steps: list[tuple]
 ) -> None:
     """Any sequence of batches gives the same replies, levels and wake-ups in both."""
-    pair = Pair(any_url, Quota(f"model-{next(names)}", limits=limits))
+    name = f"model-{next(names)}"
+    pair = Pair(any_url, Quota(name, **quota))
     try:
         for kind, *rest in steps:
             if kind == "run":
                 pair.run(*rest)
             elif kind == "redefine":
-                pair.redefine(*rest)
+                pair.redefine(Quota(name, **rest[0]))
             else:
                 pair.compare(rest[0], [layout.cancel(1)])
     finally:
-        pair.lua.close()
+        pair.close()
 
 
 @pytest.mark.parametrize("amount", [1, 7, 600, 2**20, 2**40])
@@ -124,5 +173,6 @@ def test_large_numbers_stay_exact(any_url: str, name: str, amount: int) -> None:
         any_url, Quota(name, limits=[Limit("tokens", amount), Limit("tokens", amount, 86_400.0)])
     )
     for i in range(1, 20):
-        pair.run("ann", 777_777 * i, [("acquire", 1, [amount // i]), ("settle", i, [amount * 3])])
-    pair.lua.close()
+        asked = ("acquire", 1, [amount // i], 0, 0, "", "", 100)
+        pair.run("ann", 777_777 * i, [asked, ("settle", i, [amount * 3])])
+    pair.close()

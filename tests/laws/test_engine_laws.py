@@ -111,7 +111,7 @@ def test_overuse_becomes_debt_and_is_paid_by_waiting(tell: Tell) -> None:
     ann.settle(ann.ask(tokens=600), tokens=900)
     assert story.levels() == {"tokens/minute": -300}
     ann.ask(tokens=100)
-    assert ann.result == (Status.WAITING, 40_000_000, (-300,))
+    assert ann.result == (Status.WAITING, 40_000_000, 0, (-300,))
     story.after(39.999)
     ann.poll()
     assert ann.granted == [1]
@@ -342,7 +342,7 @@ def test_a_cost_above_the_limit_fails_at_once(tell: Tell) -> None:
     story = tell(rpm=10, tpm=600)
     ann = story.owner("ann")
     ann.ask(tokens=601)
-    assert ann.result == (Status.NEVER, 0, (10, 600))
+    assert ann.result == (Status.NEVER, 0, 0, (10, 600))
     assert (story.levels(), ann.reply.waiting) == ({"requests/minute": 10, "tokens/minute": 600}, 0)
     ann.ask(tokens=600)
     assert ann.result.status == Status.GRANTED
@@ -372,7 +372,7 @@ def test_a_clock_that_steps_back_stands_still(tell: Tell) -> None:
     ann.ask(tokens=600)
     story.after(-3600)
     ann.ask(tokens=10)
-    assert ann.result == (Status.WAITING, 1_000_000, (0,))
+    assert ann.result == (Status.WAITING, 1_000_000, 0, (0,))
     story.after(3600 + 1)
     ann.poll()
     assert ann.granted == [1, 2]

@@ -21,7 +21,7 @@ PATH = "/v1/chat/completions"
 def made(rule="usage", status=200, path=PATH, **headers):
     profile = providers.profile("openai")
     cost = profile.estimate(path, BODY, rule=rule)
-    one = Attempt("q", cost, profile=profile, path=path, body=BODY, rule=rule, timeout_s=None)
+    one = Attempt("q", cost, profile=profile, path=path, body=BODY, rule=rule, asked={})
     named = {key.replace("_", "-"): value for key, value in headers.items()}
     one.answered(status, {"content-type": "application/json", **named})
     return one

@@ -1,0 +1,164 @@
+"""How the verbs of a limiter are carried out, sync and async side by side; `api` names and checks them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import weakref
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from limiter.asking import AnyOf, Ask, Names, Settings, Wish
+from limiter.choosing import AVOID_S
+from limiter.core import ops
+from limiter.core.line import Request
+from limiter.core.quota import Quota
+from limiter.errors import LimitExceeded
+from limiter.reservation import AsyncReservation, Reservation
+from limiter.shells import aio, sync
+from limiter.tickets import first_granted, first_granted_async
+
+if TYPE_CHECKING:
+    from limiter.api import AsyncLimiter, Limiter
+
+
+class _Door:
+    """Hold what both kinds of limiter can do without waiting."""
+
+    _settings: Settings
+
+    @property
+    def quotas(self) -> Mapping[str, Quota]:
+        """Return the quotas that this limiter declares, by name."""
+        return self._settings.quotas
+
+    def declare(self, quota: Quota) -> None:
+        """Add a quota to those that are declared when first used; no round trip."""
+        self._settings.add(quota)
+
+    def avoid(self, quota: str, seconds: float = AVOID_S) -> None:
+        """Let a quota come last in `any_of=` for a while, in this process; 0 ends it."""
+        self._settings.choices.avoid(quota, seconds)
+
+    def http_client(self, **settings: Any) -> Any:
+        """Return an HTTP client for `OpenAI(http_client=…)` whose every call is limited.
+
+        Of an `AsyncLimiter`: for `AsyncOpenAI`. See `limiter.transport.http_client`.
+        """
+        from limiter import transport
+
+        return transport.http_client(self, **settings)  # type: ignore[arg-type]  # both kinds
+
+    def instrument(self, client: Any, **settings: Any) -> Any:
+        """Limit every call of an OpenAI client that exists already; return the client."""
+        from limiter import transport
+
+        return transport.instrument(client, self, **settings)  # type: ignore[arg-type]  # both
+
+
+class Acquiring(_Door):
+    """Carry out what is asked of a `Limiter`."""
+
+    def _adopt(self, settings: Settings, twin: AsyncLimiter | None) -> None:
+        self._settings = settings
+        self._twin = twin
+        self._shell: sync.SyncShell | None = None
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+
+    def _open(self) -> sync.SyncShell:
+        if self._pid != os.getpid():
+            # A forked child is a process of its own: another owner, other connections.
+            self._shell, self._pid, self._lock = None, os.getpid(), threading.Lock()
+        if self._shell is None:
+            with self._lock:
+                self._shell = self._shell or self._settings.open_sync(id(self))
+        return self._shell
+
+    def _take(self, quota: Names, any_of: AnyOf | None, wish: Wish) -> Reservation:
+        if any_of is None:
+            return self._acquire(self._settings.ask(quota, wish))
+        return self._acquire_any(any_of, wish)
+
+    def _acquire(self, ask: Ask) -> Reservation:
+        shell = self._open()
+        lane = shell.lane(ask.unit)
+        asking, timeout_s = ask.under(lane.line.definition)
+        steps = ops.acquire_gen(lane.line, ask.amounts, asking, timeout_s)
+        return Reservation(shell, lane, shell.run(lane, steps, timeout_s))
+
+    def _submit(self, ask: Ask) -> tuple[sync.Lane, Request, float | None]:
+        """Take a place in the line; say how long it may be kept."""
+        shell = self._open()
+        lane = shell.lane(ask.unit)
+        asking, timeout_s = ask.under(lane.line.definition)
+        return lane, shell.submit(lane, ask.amounts, asking), timeout_s
+
+    def _acquire_any(self, any_of: AnyOf, wish: Wish) -> Reservation:
+        """Take the first that grants at once; else stand in the line of each."""
+        choices = self._settings.choices
+        names = choices.order(any_of)
+        for name in names:
+            try:
+                return self._acquire(self._settings.ask(name, wish.at_once())).chosen_by(choices)
+            except LimitExceeded as exc:
+                reason = exc
+        if wish.timeout_s == 0:
+            raise reason
+        asks = [self._settings.ask(name, wish) for name in choices.to_wait_for(names)]
+        return first_granted(self._open(), map(self._submit, asks)).chosen_by(choices)
+
+
+class AsyncAcquiring(_Door):
+    """Carry out what is asked of an `AsyncLimiter`."""
+
+    def _adopt(self, settings: Settings, twin: Limiter | None) -> None:
+        self._settings = settings
+        self._twin = twin
+        self._shells: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, aio.AsyncShell] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    async def _open(self) -> aio.AsyncShell:
+        loop = asyncio.get_running_loop()
+        shell = self._shells.get(loop)
+        if shell is None:
+            shell = await self._settings.open_async(id(self))
+            shell = self._shells.setdefault(loop, shell)
+        return shell
+
+    async def _take(self, quota: Names, any_of: AnyOf | None, wish: Wish) -> AsyncReservation:
+        if any_of is None:
+            return await self._acquire(self._settings.ask(quota, wish))
+        return await self._acquire_any(any_of, wish)
+
+    async def _acquire(self, ask: Ask) -> AsyncReservation:
+        shell = self._shells.get(asyncio.get_running_loop()) or await self._open()
+        lane = shell.ready(ask.unit) or await shell.lane(ask.unit)
+        asking, timeout_s = ask.under(lane.line.definition)
+        steps = ops.acquire_gen(lane.line, ask.amounts, asking, timeout_s)
+        return AsyncReservation(shell, lane, await shell.run(lane, steps, timeout_s))
+
+    async def _submit(self, ask: Ask) -> tuple[aio.Lane, Request, float | None]:
+        """Take a place in the line; say how long it may be kept."""
+        shell = await self._open()
+        lane = await shell.lane(ask.unit)
+        asking, timeout_s = ask.under(lane.line.definition)
+        return lane, shell.submit(lane, ask.amounts, asking), timeout_s
+
+    async def _acquire_any(self, any_of: AnyOf, wish: Wish) -> AsyncReservation:
+        """Take the first that grants at once; else stand in the line of each."""
+        choices = self._settings.choices
+        names = choices.order(any_of)
+        for name in names:
+            try:
+                ask = self._settings.ask(name, wish.at_once())
+                return (await self._acquire(ask)).chosen_by(choices)
+            except LimitExceeded as exc:
+                reason = exc
+        if wish.timeout_s == 0:
+            raise reason
+        asks = [self._settings.ask(name, wish) for name in choices.to_wait_for(names)]
+        waits = (await self._submit(ask) for ask in asks)
+        return (await first_granted_async(await self._open(), waits)).chosen_by(choices)

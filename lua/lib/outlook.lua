@@ -1,0 +1,40 @@
+-- What is known of a wait: how many go first, and how long that takes by the rate alone.
+
+local function add_part(sum, queued, part, of)
+  for i, amount in ipairs(queued) do
+    sum[i] = (sum[i] or 0) + (part == of and amount or math.floor(amount * part / of))
+  end
+end
+
+-- For a ticket with `k` of its flow before it: tickets ahead of it, and its wait at most. Flows of a
+-- class move in step, so that (k + 1) calls of its flow are those of all flows by their weights.
+local function outlook(c, tenant, k, weight, weights, cost)
+  local class = s.classes[c]
+  local priority = s.priorities[class[PRIORITY]]
+  local lined = class[LINED]
+  local mine = math.min(lined, ceil_div((k + 1) * math.max(weights, weight), weight) - 1)
+  local ahead, queued, flow = mine, {}, {}
+  if lined > 0 then
+    add_part(queued, class[QUEUED], mine, lined)
+    add_part(flow, class[QUEUED], k, lined)
+  end
+  local wait_us = 0
+  if priority[SHARES] and priority[STRICT] == 1 then
+    wait_us = wait_in(priority[SHARES], queued, cost)
+  end
+  for other, each in ipairs(s.classes) do
+    if other ~= c and s.priorities[each[PRIORITY]][PRECEDENCE] >= priority[PRECEDENCE] then
+      ahead = ahead + each[LINED]
+      add_part(queued, each[QUEUED], 1, 1)
+    end
+  end
+  wait_us = math.max(wait_us, wait_in(s.limits, queued, cost))
+  if is_limited(tenant) then wait_us = math.max(wait_us, wait_in(own_buckets(tenant), flow, cost)) end
+  return wait_us, ahead
+end
+
+-- How many of a flow's tickets stand before one of them; of all, where seq is nil.
+local function before_in_flow(flow, seq)
+  local to = seq and string.format('(%s\n' .. NUMERAL, flow, seq) or '(' .. flow .. '\11'
+  return redis.call('ZLEXCOUNT', LINE, '[' .. flow .. '\n', to)
+end
