@@ -76,9 +76,11 @@ def _aligned(rows: Sequence[Row]) -> str:
 
 
 def span(seconds: float) -> str:
-    """Write a span as `0 s`, `0.43 s`, `12.3 s`, `20:48` or `1:14:13`."""
+    """Write a span as `0 s`, `4 ms`, `0.43 s`, `12.3 s`, `20:48` or `1:14:13`."""
     if seconds >= 600:
         return clock(seconds)
+    if 0 < seconds < 0.0995:
+        return f"{seconds * 1e3:.2g} ms"
     return f"{seconds:.2f} s" if 0 < seconds < 10 else f"{seconds:.{1 if seconds else 0}f} s"
 
 

@@ -98,6 +98,7 @@ PLAIN = "at_s,input_tokens,output_tokens"
         ((PLAIN, "1,2," + "9" * 30), ":2: output_tokens is a whole number"),
         ((PLAIN, "2,2,3", "1,2,3"), ":3: is earlier than the row before it: sort the file by time"),
         ((PLAIN, "0,2,3", "1e9,2,3"), "are its times in seconds?"),
+        (("at_s,tokens,tenant", '1,2,"two\nlines"', "x,2,3"), ":4: at_s is seconds"),
         (("timestamp,tokens", "yesterday,3"), ":2: timestamp is a time as 2023-11-16 18:15:46.68"),
         (("at_s,tokens,service_s", "1,2,soon"), ":2: service_s is seconds"),
     ],

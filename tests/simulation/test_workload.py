@@ -65,6 +65,8 @@ def test_draws_are_repeatable_and_apart() -> None:
     assert Counter(call.priority for call in first)[0] == pytest.approx(1_200, rel=0.1)
     tenants = Counter(call.tenant for call in first)
     assert tenants["t1"] / tenants["t3"] == pytest.approx(3, rel=0.2)
+    both = Counter((call.priority, call.tenant) for call in first)
+    assert both[0, "t1"] / tenants["t1"] == pytest.approx(both[0, "t3"] / tenants["t3"], rel=0.2)
     uniform = Counter(call.tenant for call in made(Workload(tenants=3, spread="uniform"), *rows))
     assert uniform["t1"] / uniform["t3"] == pytest.approx(1, rel=0.1)
 
