@@ -41,7 +41,7 @@ def main() -> int:
         for load in _LOADS:
             quota = quotas.at_load(Quota("trace", rpm=1, tpm=1), survey, load)
             started = time.monotonic()
-            runs.append(run(plan, f"{load:.4g} × the mean load", quota))
+            runs.append(run(plan, f"quota = {load:.4g} × mean load", quota))
             took_s.append(time.monotonic() - started)
         where = machine(redis.version)
     print(table.heading(survey), table.table([each.summary for each in runs]), sep="\n\n")

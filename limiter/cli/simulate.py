@@ -131,10 +131,10 @@ def quotas_of(asked: Asked, survey: Survey) -> list[Titled]:
         if asked.rpm is not None or asked.tpm is not None:
             raise ConfigError("--load stands in the place of --rpm and --tpm: leave them out.")
         shares = _numbers("--load", asked.load)
-        return [(f"{share:.4g} × the mean load", quotas.at_load(quota, survey, share))
+        return [(f"quota = {share:.4g} × mean load", quotas.at_load(quota, survey, share))
                 for share in shares]  # fmt: skip
     if asked.scale is not None:
-        return [(f"{factor:.4g} × the quota", quotas.scaled(quota, factor))
+        return [(f"quota × {factor:.4g}", quotas.scaled(quota, factor))
                 for factor in _numbers("--scale", asked.scale)]  # fmt: skip
     return [("the quota", quota)]
 

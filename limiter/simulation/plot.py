@@ -55,7 +55,7 @@ def draw(runs: Sequence[Run], names: Sequence[str], path: Path, heading: str = "
         _draw_line(panels[1][column], run, names)
     _set_ticks(panels[0][0], max(run.summary.longest_wait_s for run in runs))
     panels[0][0].set_ylabel("share of calls granted within")
-    panels[1][0].set_ylabel("calls waiting")
+    panels[1][0].set_ylabel("calls waiting (logarithmic)")
     figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center",
                   ncols=len(names), frameon=False)  # fmt: skip
     figure.savefig(path, dpi=130)

@@ -87,7 +87,10 @@ def test_the_model_says_the_same(
                "--timeout", "5", "--concurrency", "40", "--burst", "20")  # fmt: skip
     found = simulate(*options)
     assert found == simulate(*options, "--engine", "model", server=())
-    assert [run["title"] for run in found["runs"]] == ["0.5 × the mean load", "1 × the mean load"]
+    assert [run["title"] for run in found["runs"]] == [
+        "quota = 0.5 × mean load",
+        "quota = 1 × mean load",
+    ]
     assert found["runs"][0]["total"]["timed_out"] > 0
     assert main(["simulate", *options, "--json", "--url", "memory://"]) == 0
     said = capsys.readouterr()
@@ -137,7 +140,7 @@ def test_a_file_gives_quota_and_name(small: str, simulate: Simulate, tmp_path: P
                for run in found["runs"]]  # fmt: skip
     assert amounts == [{"requests/minute": 30, "concurrency": 5},
                        {"requests/minute": 120, "concurrency": 5}]  # fmt: skip
-    assert [run["title"] for run in found["runs"]] == ["0.5 × the quota", "2 × the quota"]
+    assert [run["title"] for run in found["runs"]] == ["quota × 0.5", "quota × 2"]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
