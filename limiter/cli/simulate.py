@@ -151,10 +151,7 @@ def _quota(asked: Asked) -> Quota:
         quota = Quota("simulation", rpm=rpm, tpm=tpm, burst=burst)
     if asked.concurrency is None:
         return quota
-    return Quota(
-        quota.name, models=quota.models,
-        limits=[*quota.limits, Limit("concurrency", asked.concurrency, None)],
-    )  # fmt: skip
+    return quotas.with_limits(quota, [*quota.limits, Limit("concurrency", asked.concurrency, None)])
 
 
 def _quota_of_file(asked: Asked) -> Quota:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from limiter.core.quota import Limit, Quota
@@ -34,6 +34,15 @@ def scaled(quota: Quota, factor: float) -> Quota:
     return _resized(quota, lambda limit: limit.amount * (factor if limit.per else 1))
 
 
+def with_limits(quota: Quota, limits: Sequence[Limit]) -> Quota:
+    """Return the quota with other limits, and all else as it is.
+
+    Raises:
+        ConfigError: a limit is there twice.
+    """
+    return Quota(quota.name, limits=limits, models=quota.models)
+
+
 def _resized(quota: Quota, amount: Callable[[Limit], float]) -> Quota:
     limits = [replace(limit, amount=max(1, round(amount(limit)))) for limit in quota.limits]
-    return Quota(quota.name, limits=limits, models=quota.models)
+    return with_limits(quota, limits)

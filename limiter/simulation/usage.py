@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from limiter.core import buckets
 from limiter.core.buckets import Bucket, of
 from limiter.core.definition import Definition
+from limiter.core.quota import Limit
 
 
 class Usage:
@@ -23,10 +23,7 @@ class Usage:
     """
 
     def __init__(self, definition: Definition, start_us: int) -> None:
-        dims = definition.dims
-        self._buckets = [
-            Bucket.full(limit, dims.index(limit.dimension) + 1) for limit in definition.limits
-        ]
+        self._buckets = [_full(limit, definition.dims) for limit in definition.limits]
         self._used = [0] * len(self._buckets)
         self._had = [0] * len(self._buckets)
         self._busy = False
@@ -60,7 +57,14 @@ class Usage:
     def settled(self, cost: Sequence[int], actual: Sequence[int]) -> None:
         """Count what a call took beyond its estimate, or gave back."""
         before = [bucket.level for bucket in self._buckets]
-        buckets.true_up(self._buckets, cost, actual)
+        for bucket in self._buckets:
+            taken, used = of(cost, bucket), of(actual, bucket)
+            if not bucket.num:
+                bucket.give(taken)
+            elif used > taken:
+                bucket.charge(used - taken)
+            elif used >= 0:
+                bucket.give(taken - used)
         self._count(before)
 
     def _count(self, before: Sequence[int]) -> None:
@@ -81,3 +85,9 @@ class Usage:
             bucket.label: used / had if had > 0 else None
             for bucket, used, had in zip(self._buckets, self._used, self._had, strict=True)
         }
+
+
+def _full(limit: Limit, dims: Sequence[str]) -> Bucket:
+    rate, capacity = limit.rate, limit.capacity
+    return Bucket(limit.label, dims.index(limit.dimension) + 1, rate.numerator, rate.denominator,
+                  capacity, limit.ceiling, capacity * rate.denominator)  # fmt: skip
