@@ -7,7 +7,7 @@ import os
 import threading
 import weakref
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from limiter.asking import AnyOf, Ask, Names, Settings, Wish
 from limiter.choosing import AVOID_S
@@ -18,9 +18,6 @@ from limiter.errors import LimitExceeded
 from limiter.reservation import AsyncReservation, Reservation
 from limiter.shells import aio, sync
 from limiter.tickets import first_granted, first_granted_async
-
-if TYPE_CHECKING:
-    from limiter.api import AsyncLimiter, Limiter
 
 
 class _Door:
@@ -60,7 +57,7 @@ class _Door:
 class Acquiring(_Door):
     """Carry out what is asked of a `Limiter`."""
 
-    def _adopt(self, settings: Settings, twin: AsyncLimiter | None) -> None:
+    def _adopt(self, settings: Settings, twin: Any) -> None:
         self._settings = settings
         self._twin = twin
         self._shell: sync.SyncShell | None = None
@@ -113,7 +110,7 @@ class Acquiring(_Door):
 class AsyncAcquiring(_Door):
     """Carry out what is asked of an `AsyncLimiter`."""
 
-    def _adopt(self, settings: Settings, twin: Limiter | None) -> None:
+    def _adopt(self, settings: Settings, twin: Any) -> None:
         self._settings = settings
         self._twin = twin
         self._shells: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, aio.AsyncShell] = (

@@ -12,7 +12,7 @@ import typer
 
 import limiter
 from limiter import config
-from limiter.cli import options, source
+from limiter.cli import options, source, typed
 from limiter.cli.settings import Settings, written
 from limiter.errors import ConfigError, LimiterError
 from limiter.providers import profile
@@ -58,20 +58,24 @@ Url = Annotated[
     str | None,
     typer.Option(help="The limiter's store; else LIMITER_URL, else the embedded server."),
 ]
-File = Annotated[Path | None, typer.Option("--quota", help="A limiter.toml with [quotas.…].")]
+AsJson = Annotated[bool, typer.Option("--json", help="One line of JSON.")]
+Rpm = Annotated[int | None, typer.Option(help="Requests per minute.")]
+Tpm = Annotated[int | None, typer.Option(help="Tokens per minute.")]
+Burst = Annotated[
+    str | None,
+    typer.Option(help="full (a refilled bucket), smooth (windows), or seconds of the rate."),
+]
+File = Annotated[Path | None, typer.Option("--quota", help=r"A limiter.toml with \[quotas.…].")]
 
 
 @app.command()
 def run(
     requests: Annotated[Path, typer.Argument(help="One JSON request per line.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the results go.")],
-    rpm: Annotated[int | None, typer.Option(help="Requests per minute.")] = None,
-    tpm: Annotated[int | None, typer.Option(help="Tokens per minute.")] = None,
+    rpm: Rpm = None,
+    tpm: Tpm = None,
     quota: File = None,
-    burst: Annotated[
-        str | None,
-        typer.Option(help="full (a refilled bucket), smooth (windows), or seconds of the rate."),
-    ] = None,
+    burst: Burst = None,
     url: Url = None,
     base_url: Annotated[str | None, typer.Option(help="The API; else OPENAI_BASE_URL.")] = None,
     processes: Annotated[int | None, typer.Option(min=1, max=256)] = None,
@@ -115,7 +119,7 @@ def status(
     quota: Annotated[str | None, typer.Argument(help="One quota; else all of them.")] = None,
     url: Url = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on looking.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show levels, who waits, and what is held, now."""
     from limiter.cli import status as showing
@@ -126,6 +130,59 @@ def status(
         code = showing.status(quota, store, found, watch=watch, as_json=as_json)
     except KeyboardInterrupt:
         code = 0
+    raise typer.Exit(code)
+
+
+@app.command()
+def simulate(
+    trace: typed.Trace,
+    rpm: Rpm = None,
+    tpm: Tpm = None,
+    quota: File = None,
+    name: typed.Name = None,
+    load: typed.Load = None,
+    scale: typed.Scale = None,
+    burst: Burst = None,
+    concurrency: typed.Slots = None,
+    priority_mix: typed.Mix = None,
+    tenants: typed.Tenants = 0,
+    spread: typed.Spread = "zipf",
+    estimate: typed.Estimate = "exact",
+    ttft: typed.Ttft = 0.5,
+    tokens_per_s: typed.Pace = 50.0,
+    timeout: typed.Timeout = None,
+    processes: typed.Processes = 4,
+    seed: typed.Seed = 0,
+    engine: typed.Engine = "lua",
+    url: typed.Server = None,
+    as_json: AsJson = False,
+    plot: typed.Picture = None,
+) -> None:
+    """Replay a trace in virtual time under a quota: who waits, how long.
+
+    The trace has a header and a row for each call, in the order of time:
+    Azure's TIMESTAMP,ContextTokens,GeneratedTokens, or at_s (or timestamp)
+    with input_tokens,output_tokens (or tokens), and, where they are known,
+    priority, tenant and service_s.
+
+    A call asks when it arrives, waits in the line, is served for ttft +
+    output tokens / tokens-per-s, and settles to what it used. Waits are of
+    calls that were granted. The use of a limit is what was granted while
+    somebody waited, over what there was to be had.
+    """
+    from limiter.cli import simulate as simulating
+    from limiter.simulation.workload import Workload
+
+    asked = simulating.Asked(rpm, tpm, quota, name, load, scale, burst, concurrency)
+    mix = simulating.mix(priority_mix) if priority_mix is not None else {}
+    work = Workload(
+        simulating.estimate(estimate), ttft, tokens_per_s, timeout, mix, tenants, spread, seed
+    )
+    how = simulating.How(processes, engine, url, as_json, plot)
+    try:
+        code = simulating.simulate(trace, asked, work, how)
+    except KeyboardInterrupt:
+        code = 130
     raise typer.Exit(code)
 
 
