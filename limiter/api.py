@@ -181,7 +181,8 @@ class Limiter(Acquiring):
         if self._twin is None:
             self._twin = AsyncLimiter.__new__(AsyncLimiter)
             self._twin._adopt(self._settings, self)  # noqa: SLF001 - its other half
-        return self._twin
+        twin: AsyncLimiter = self._twin
+        return twin
 
     def close(self) -> None:
         """Send what is left, stop the threads, close the connections. It may be used again."""
@@ -304,7 +305,8 @@ class AsyncLimiter(AsyncAcquiring):
         if self._twin is None:
             self._twin = Limiter.__new__(Limiter)
             self._twin._adopt(self._settings, self)  # noqa: SLF001 - its other half
-        return self._twin
+        twin: Limiter = self._twin
+        return twin
 
     async def aclose(self) -> None:
         """Send what is left, stop the tasks, close the connections of this event loop."""

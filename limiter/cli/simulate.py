@@ -64,7 +64,7 @@ def simulate(path: Path, asked: Asked, work: Workload, how: How) -> int:
             "give it the columns input_tokens and output_tokens."
         )
     titled = quotas_of(asked, survey)
-    names = workload.priorities(survey.priorities, work.mix)
+    names = workload.priorities(titled[0][1], survey.priorities, work.mix)
     plan = Plan(path, work, names, how.processes, how.kind, how.url)
     for note in _notes(survey, how.kind, how.url):
         sys.stderr.write(f"limiter: {note}\n")
@@ -151,7 +151,9 @@ def _quota(asked: Asked) -> Quota:
         quota = Quota("simulation", rpm=rpm, tpm=tpm, burst=burst)
     if asked.concurrency is None:
         return quota
-    return quotas.with_limits(quota, [*quota.limits, Limit("concurrency", asked.concurrency, None)])
+    return quotas.changed(
+        quota, limits=[*quota.limits, Limit("concurrency", asked.concurrency, None)]
+    )
 
 
 def _quota_of_file(asked: Asked) -> Quota:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any
 
 from limiter.core.quota import Limit, Quota
 from limiter.simulation.trace import Survey
@@ -34,15 +35,16 @@ def scaled(quota: Quota, factor: float) -> Quota:
     return _resized(quota, lambda limit: limit.amount * (factor if limit.per else 1))
 
 
-def with_limits(quota: Quota, limits: Sequence[Limit]) -> Quota:
-    """Return the quota with other limits, and all else as it is.
+def changed(quota: Quota, **settings: Any) -> Quota:
+    """Return the quota with other settings, and all else as it is.
 
     Raises:
-        ConfigError: a limit is there twice.
+        ConfigError: a setting is wrong.
     """
-    return Quota(quota.name, limits=limits, models=quota.models)
+    kept = {each.name: getattr(quota, each.name) for each in fields(quota)}
+    return Quota(**(kept | settings))
 
 
 def _resized(quota: Quota, amount: Callable[[Limit], float]) -> Quota:
     limits = [replace(limit, amount=max(1, round(amount(limit)))) for limit in quota.limits]
-    return with_limits(quota, limits)
+    return changed(quota, limits=limits)

@@ -35,7 +35,9 @@ _PATIENCE = 100
 class Engine(Protocol):
     """Run batches on one quota, at the time that the caller says."""
 
-    definition: Definition
+    @property
+    def definition(self) -> Definition:
+        """Return the definition that batches must name."""
 
     def run(
         self,
@@ -177,7 +179,7 @@ class Replay:
                 self._waiting.add(call.n)
                 if call.timeout_us is not None:
                     heapq.heappush(self._events, (now + call.timeout_us, _DEADLINE, call.n))
-            case Op.ACQUIRE, Status.GRANTED | Status.REFUSED | Status.NEVER as status:
+            case Op.ACQUIRE, Status.GRANTED | Status.REFUSED | Status.NEVER | Status.FULL as status:
                 self._answered(call, now, status)
             case Op.SETTLE, Status.DONE:
                 self.record.ended_us = now

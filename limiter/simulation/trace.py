@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from limiter.core.quota import SCALED_MAX
+from limiter.core.exact import SCALED_MAX
 from limiter.errors import ConfigError
 
 _AZURE = {"contexttokens": "input_tokens", "generatedtokens": "output_tokens"}

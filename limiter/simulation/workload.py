@@ -16,13 +16,14 @@ from typing import Literal
 from limiter.core import layout
 from limiter.core.definition import Definition
 from limiter.core.layout import Entry
+from limiter.core.priority import DEFAULT, Priority
 from limiter.core.quota import Quota
 from limiter.errors import ConfigError
+from limiter.simulation.quotas import changed
 from limiter.simulation.trace import Arrival
 
 # Not 0, which asks a script for Redis's own clock; a time like today's has as many digits.
 START_US = 1_700_000_000_000_000
-DEFAULT = "default"
 LONGEST_S = 366 * 86_400  # of a call and of a timeout
 
 Spread = Literal["zipf", "uniform"]
@@ -86,7 +87,9 @@ class Call:
         n: from 1, in the order of arrival.
         at_us: virtual; the first call's is `START_US`.
         cost, actual: by dimension of the definition; -1 in `actual`: the estimate stands.
-        priority: a place in the list of priorities.
+        priority: a place in the list of names that the replay was given.
+        index: the priority's, in the definition.
+        weight: the tenant's, in hundredths.
     """
 
     n: int
@@ -97,30 +100,44 @@ class Call:
     timeout_us: int | None
     priority: int
     tenant: str
+    index: int = 0
+    weight: int = layout.NORMAL_WEIGHT
 
 
 def acquire(call: Call) -> Entry:
     """Write the entry with which a call asks."""
-    return layout.acquire(call.n, call.cost, flags=layout.MAY_WAIT, flow=str(call.priority))
+    return layout.acquire(
+        call.n, call.cost, flags=layout.MAY_WAIT, priority=call.index, tenant=call.tenant,
+        weight=call.weight,
+    )  # fmt: skip
 
 
 def with_priorities(quota: Quota, names: Sequence[str]) -> Quota:
-    """Return the quota with these priorities, the first one before the others."""
-    del names
-    return quota
+    """Return the quota with policies: its own, or else these, the first one before the others.
+
+    It stands alone: a replay has calls on one quota, not on a group.
+    """
+    ranked = [Priority(name, level=len(names) - place) for place, name in enumerate(names)]
+    return changed(quota, priorities=quota.priorities or ranked, group=None)
 
 
-def priorities(named: Iterable[str], mix: Mapping[str, float]) -> tuple[str, ...]:
+def priorities(quota: Quota, named: Iterable[str], mix: Mapping[str, float]) -> tuple[str, ...]:
     """Return the names of all priorities, the first one before the others.
 
     Args:
         named: by the trace; "" for rows without one.
-        mix: in this order.
+        quota: where it has priorities they rank by their levels.
+        mix: else in this order.
 
     Raises:
         ConfigError: the trace names one whose rank nobody has told.
     """
     ranked = tuple(mix) or (DEFAULT,)
+    if quota.priorities:
+        levels = {DEFAULT: 0} | {each.name: each.level for each in quota.priorities}
+        unnamed = {DEFAULT} if not mix and "" in named else set()
+        used = {each.name for each in quota.priorities} | unnamed
+        ranked = tuple(sorted(used, key=lambda name: -levels[name]))
     for name in (*named, *mix):
         if name and name not in ranked:
             raise ConfigError(
@@ -139,21 +156,32 @@ def calls(
     """Turn rows into calls, one by one."""
     draw_priority = _drawn(workload.mix or {names[0]: 1.0}, f"priority {workload.seed}")
     draw_tenant = _drawn(_tenants(workload), f"tenant {workload.seed}")
-    timeout_us = None if workload.timeout_s is None else round(workload.timeout_s * 1e6)
+    timeouts = [_timeout_us(definition, name, workload) for name in names]
+    indexes = [definition.priority_index(name) for name in names]
     first_us: int | None = None
     for n, arrival in enumerate(arrivals, 1):
         first_us = arrival.at_us if first_us is None else first_us
         drawn = next(draw_priority), next(draw_tenant)
+        place, tenant = names.index(arrival.priority or drawn[0]), arrival.tenant or drawn[1]
         yield Call(
             n,
             START_US + arrival.at_us - first_us,
             definition.cost(_cost(arrival, workload.estimate.output_tokens(arrival.output_tokens))),
             definition.actual(_cost(arrival, arrival.output_tokens)),
             _service_us(arrival, workload),
-            timeout_us,
-            names.index(arrival.priority or drawn[0]),
-            arrival.tenant or drawn[1],
+            timeouts[place],
+            place,
+            tenant,
+            indexes[place],
+            definition.weight((), tenant),
         )
+
+
+def _timeout_us(definition: Definition, name: str, workload: Workload) -> int | None:
+    if workload.timeout_s is not None:
+        return round(workload.timeout_s * 1e6)
+    timeout_us = definition.priorities[definition.priority_index(name)].timeout_us
+    return timeout_us if timeout_us >= 0 else None
 
 
 def _cost(arrival: Arrival, output_tokens: int) -> dict[str, int]:

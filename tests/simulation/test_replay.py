@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from benchmarks import perfect_line
 from limiter.core.layout import Message, Outcome, Reply, Status
+from limiter.core.priority import Priority
 from limiter.core.quota import Limit, Quota
 from limiter.errors import ScriptError
 from limiter.simulation import engine
@@ -79,6 +80,17 @@ def test_many_at_one_moment_are_served_in_order() -> None:
     assert waits_s(replay) == [max(0.0, (n - 600) / 10) for n in range(1, 1_001)]
 
 
+def test_a_higher_priority_goes_first() -> None:
+    """Who is of a higher priority overtakes all that wait, and none of its own."""
+    own = [Priority("high", level=1), Priority("low", level=-1)]
+    quota = Quota("q", limits=[Limit("tokens", 60, headroom=0)], priorities=own)
+    high, low = (model(quota).definition.priority_index(each) for each in ("high", "low"))
+    wanted = [(0, 60, high), (1, 10, low), (2, 10, low), (3, 10, high), (4, 10, high)]
+    calls = [replace(call(n, at_s, [cost]), index=index)
+             for n, (at_s, cost, index) in enumerate(wanted, 1)]  # fmt: skip
+    assert waits_s(replayed(model(quota), calls)) == [0, 29, 38, 7, 16]
+
+
 def test_a_grant_comes_before_the_deadline_of_that_moment() -> None:
     """A call whose deadline falls on the moment at which enough comes back is granted, not lost."""
     quota = Quota("q", limits=[Limit("tokens", 300, 3_600.0, headroom=0)])
@@ -107,26 +119,41 @@ row = st.tuples(
     st.one_of(st.just(0), st.integers(0, 5_000_000)),
     st.one_of(st.none(), st.integers(1, 20_000_000)),
     st.integers(0, 2),
+    st.sampled_from(["", "ann", "bob"]),
 )
+part = st.sampled_from([0.1, 0.5, 0.9])
+policy = st.fixed_dictionaries({}, optional={
+    "level": st.integers(-1, 1), "floor": part, "share": part, "strict": st.booleans(),
+    "max_waiting": st.integers(0, 3), "promote_after_s": st.integers(1, 20).map(float),
+    "lend_after_s": st.integers(0, 20).map(float),
+})  # fmt: skip
 
 
 def calls_of(quota: Quota, rows: Sequence[tuple]) -> list[Call]:
     dims, at, calls = len(model(quota).definition.dims), START_US, []
-    for n, (gap, cost, actual, service, timeout, priority) in enumerate(rows, 1):
+    for n, (gap, cost, actual, service, timeout, priority, tenant) in enumerate(rows, 1):
         at += gap
         calls.append(Call(n, at, tuple(cost[:dims]), tuple(actual[:dims]), service, timeout,
-                          priority, ""))  # fmt: skip
+                          priority, tenant, priority, 100 * (1 + 2 * (tenant == "ann"))))  # fmt: skip
     return calls
 
 
 @settings(max_examples=120, deadline=None,
           suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip
-@given(limits=limits, rows=st.lists(row, max_size=30), processes=st.integers(1, 4))
+@given(limits=limits, rows=st.lists(row, max_size=30), processes=st.integers(1, 4),
+       policies=st.lists(policy, min_size=2, max_size=2), own=st.booleans())  # fmt: skip
 def test_both_engines_give_the_same(
-    any_url: str, limits: list[Limit], rows: list[tuple], processes: int
+    any_url: str,
+    limits: list[Limit],
+    rows: list[tuple],
+    processes: int,
+    policies: list[dict],
+    own: bool,
 ) -> None:
     """Any trace gives the same waits, endings and use on the Lua and on the model; all ends full."""
-    quota = Quota("q", limits=limits)
+    priorities = [Priority(name, **each) for name, each in zip("ab", policies, strict=True)]
+    quota = Quota("q", limits=limits, priorities=priorities,
+                  tenant_limits=[Limit("tokens", 50)] if own else [])  # fmt: skip
     calls = calls_of(quota, rows)
     expected = replayed(model(quota), calls, processes)
     with engine.opened(quota, owners(processes), "lua", any_url) as lua:
@@ -134,6 +161,7 @@ def test_both_engines_give_the_same(
         end, _ = lua.run(actual.record.ended_us, "observer", 0, 0, lua.definition.version, [])
         later = actual.record.ended_us + 10**12
         reply, _ = lua.run(later, "observer", 0, 0, lua.definition.version, [])
+    assert {each.priority for each in calls} <= set(range(len(lua.definition.priorities)))
     assert end.levels == actual.usage.levels
     for name in ("arrived_us", "waited_us", "endings", "priorities", "ended_us", "runs"):
         assert getattr(actual.record, name) == getattr(expected.record, name)

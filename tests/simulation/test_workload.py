@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from limiter.core import definition
+from limiter.core.priority import Priority
 from limiter.core.quota import Limit, Quota
 from limiter.errors import ConfigError
 from limiter.simulation import quotas, workload
@@ -19,7 +20,9 @@ ROW = Arrival(5_000_000, 100, 40)
 
 
 def made(work: Workload, *rows: Arrival, names: tuple[str, ...] = ("default",)) -> list[Call]:
-    return list(workload.calls(rows, AGREED, work, names))
+    quota = workload.with_priorities(QUOTA, names)
+    agreed = definition.read("q", "1", definition.write(quota))
+    return list(workload.calls(rows, agreed, work, names))
 
 
 @pytest.mark.parametrize(
@@ -78,12 +81,32 @@ def test_what_a_row_names_is_not_drawn() -> None:
     assert (call.priority, call.tenant) == (1, "ann")
 
 
+def test_a_quota_ranks_its_own_priorities() -> None:
+    """Priorities of a quota rank by level, its policies and timeouts hold, and weights reach calls."""
+    own = [Priority("low", level=-1), Priority("high", level=2, timeout=3.0)]
+    quota = Quota("q", rpm=1, priorities=own, tenants={"ann": 2.5}, group="g")
+    assert workload.priorities(quota, ["", "low"], {}) == ("high", "default", "low")
+    assert workload.priorities(quota, ["low"], {"high": 1.0}) == ("high", "low")
+    with pytest.raises(ConfigError, match="'other' has no rank"):
+        workload.priorities(quota, ["other"], {})
+    alone = workload.with_priorities(quota, ("high", "low"))
+    assert (alone.group, alone.priorities) == (None, tuple(own))
+    agreed = definition.read("q", "1", definition.write(alone))
+    rows = [Arrival(0, 1, 1, "high", "ann"), Arrival(0, 1, 1, "low")]
+    high, low = workload.calls(rows, agreed, Workload(), ("high", "low"))
+    assert (high.timeout_us, low.timeout_us) == (3_000_000, None)
+    assert (high.index, low.index) == (agreed.priority_index("high"), agreed.priority_index("low"))
+    assert (high.weight, low.weight) == (250, 100)
+    (patient, _) = workload.calls(rows, agreed, Workload(timeout_s=9), ("high", "low"))
+    assert patient.timeout_us == 9_000_000
+
+
 def test_a_priority_without_a_rank_is_refused() -> None:
     """A trace's priority must be ranked by the mix or the quota."""
-    assert workload.priorities(["", "b"], {"a": 1.0, "b": 1.0}) == ("a", "b")
-    assert workload.priorities([""], {}) == ("default",)
+    assert workload.priorities(QUOTA, ["", "b"], {"a": 1.0, "b": 1.0}) == ("a", "b")
+    assert workload.priorities(QUOTA, [""], {}) == ("default",)
     with pytest.raises(ConfigError, match="--priority-mix b,default"):
-        workload.priorities(["b"], {})
+        workload.priorities(QUOTA, ["b"], {})
 
 
 def test_a_load_is_a_share_of_the_mean() -> None:
