@@ -17,7 +17,7 @@ class Lua:
 
     def __init__(self, url: str, quota: Quota, now: int) -> None:
         self.client = redis.Redis.from_url(url)
-        self.keys = layout.keys(quota.name)
+        self.keys = layout.keys(quota.unit)
         self.definition = self.declare(quota, now, None)
         self.names: set[str] = set()
 
@@ -33,7 +33,7 @@ class Lua:
         text = definition.write(quota, before)
         seen = before.version if before else ""
         _, version = self.eval("declare", self.keys.declaring(), now, seen, text, "code")
-        return definition.read(quota.name, version.decode(), text)
+        return definition.read(quota.unit, version.decode(), text)
 
     def redefine(self, quota: Quota, now: int) -> definition.Definition:
         self.definition = self.declare(quota, now, self.definition)

@@ -27,7 +27,11 @@ def tell(request: pytest.FixtureRequest, urls: dict[str, str], name: str) -> Ite
 
     def begin(**limits: object) -> Story:
         unique = f"{name}-{len(stories)}"
-        stories.append(Story(Quota(unique, headroom=0, **limits), urls.get(request.param)))
+        if group := limits.pop("group", None):
+            quotas = [Quota(each, headroom=0, group=unique, **have) for each, have in group.items()]
+        else:
+            quotas = [Quota(unique, headroom=0, **limits)]
+        stories.append(Story(quotas[0], urls.get(request.param), *quotas[1:]))
         return stories[-1]
 
     yield begin

@@ -18,15 +18,17 @@ PATIENT_US = 3_600_000_000  # a lease that no story outlasts by accident
 class Story:
     """Hold the clock, and the engine that the story is told to."""
 
-    def __init__(self, quota: Quota, url: str | None) -> None:
+    def __init__(self, quota: Quota, url: str | None, *others: Quota) -> None:
         self.now = START_US
         self.quota = quota
         self.lease_us = PATIENT_US
         if url is None:
-            agreed = definition.read(quota.name, "1", definition.write(quota))
+            agreed = definition.read(quota.unit, "1", definition.write(quota))
             self.engine: Model | Lua = Model(agreed, START_US)
         else:
             self.engine = Lua(url, quota, START_US)
+        for other in others:
+            self._redefine(other)
         self.owners: dict[str, Owner] = {}
         self.mail: dict[str, list[Grant]] = {}
 
@@ -43,14 +45,16 @@ class Story:
         return self
 
     def redefine(self, **limits: object) -> None:
-        quota = Quota(self.quota.name, headroom=0, **limits)
+        self._redefine(Quota(self.quota.name, headroom=0, **limits))
+
+    def _redefine(self, quota: Quota) -> None:
         if isinstance(self.engine, Lua):
             self.engine.redefine(quota, self.now)
         else:
             before = self.engine.definition
             text = definition.write(quota, before)
             version = str(int(before.version) + 1)
-            self.engine.redefine(definition.read(quota.name, version, text))
+            self.engine.redefine(definition.read(quota.unit, version, text))
 
     @property
     def agreed(self) -> definition.Definition:
@@ -90,15 +94,41 @@ class Owner:
     def _note(self, grants: list[Grant]) -> None:
         self.granted += [grant.n for grant in grants if grant.status == Status.GRANTED]
 
-    def ask(self, flags: int = layout.MAY_WAIT, **cost: int) -> int:
+    def ask(
+        self,
+        flags: int = layout.MAY_WAIT,
+        *,
+        priority: str = "default",
+        tenant: str = "",
+        quotas: tuple[str, ...] = (),
+        patience_s: float | None = None,
+        **cost: int,
+    ) -> int:
         """Send one acquire; return its number."""
         self.calls += 1
-        self.result = self.send(
-            layout.acquire(self.calls, self.story.agreed.cost(cost), flags=flags)
-        )[0]
+        agreed = self.story.agreed
+        entry = layout.acquire(
+            self.calls,
+            agreed.cost(cost, quotas),
+            flags=flags + (layout.PUNCTUAL if patience_s is not None else 0),
+            patience_us=-1 if patience_s is None else round(patience_s * 1e6),
+            priority=agreed.priority_index(priority),
+            route=agreed.route(quotas),
+            tenant=tenant,
+            weight=agreed.weight(quotas, tenant),
+        )
+        self.result = self.send(entry)[0]
         if self.result.status == Status.GRANTED:
             self.granted.append(self.calls)
         return self.calls
+
+    def look(self, n: int) -> Result:
+        return self.send(layout.look(n))[0]
+
+    def waits(self) -> dict[str, int]:
+        """Count the waiting tickets by priority."""
+        found = self.send(layout.survey())[0].levels
+        return {p.name: n for p, n in zip(self.story.agreed.priorities, found, strict=True) if n}
 
     def settle(self, n: int, **actual: int) -> int:
         return self.send(layout.settle(n, self.story.agreed.actual(actual)))[0].status
