@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         ConfigError,
         LimiterError,
         LimitExceeded,
+        LineFull,
         NeverFits,
         ReservationError,
         ScriptError,
@@ -35,17 +36,19 @@ if TYPE_CHECKING:
     )
     from limiter.providers import estimate
     from limiter.reservation import AsyncReservation, Reservation, UnsettledWarning
-    from limiter.status import LimitStatus, QuotaStatus
+    from limiter.status import LimitStatus, PriorityStatus, QuotaStatus
+    from limiter.tickets import AsyncTicket, Ticket
 
 _HOMES = {
     "limiter.api": ["AsyncLimiter", "Limiter"],
-    "limiter.status": ["LimitStatus", "QuotaStatus"],
+    "limiter.status": ["LimitStatus", "PriorityStatus", "QuotaStatus"],
+    "limiter.tickets": ["AsyncTicket", "Ticket"],
     "limiter.core.priority": ["Priority"],
     "limiter.core.quota": ["Limit", "Quota"],
     "limiter.decorator": ["rate_limited"],
     "limiter.default": ["default_limiter"],
     "limiter.errors": [
-        "ConfigError", "LimiterError", "LimitExceeded", "NeverFits", "ReservationError",
+        "ConfigError", "LimiterError", "LimitExceeded", "LineFull", "NeverFits", "ReservationError",
         "ScriptError", "StoreError", "StoreRefused", "StoreTimeout", "WaitTimeout",
     ],
     "limiter.providers": ["estimate"],
@@ -56,8 +59,9 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __version__ = "0.1.0"
 __all__ = [  # noqa: RUF022 - the order in which a reader meets them
     "Limiter", "AsyncLimiter", "Quota", "Limit", "Priority", "rate_limited", "default_limiter",
-    "Reservation", "AsyncReservation", "QuotaStatus", "LimitStatus", "estimate",
-    "LimiterError", "ConfigError", "LimitExceeded", "NeverFits", "WaitTimeout",
+    "Reservation", "AsyncReservation", "Ticket", "AsyncTicket",
+    "QuotaStatus", "LimitStatus", "PriorityStatus", "estimate",
+    "LimiterError", "ConfigError", "LimitExceeded", "NeverFits", "LineFull", "WaitTimeout",
     "ReservationError", "StoreError", "StoreTimeout", "StoreRefused", "ScriptError",
     "UnsettledWarning",
 ]  # fmt: skip

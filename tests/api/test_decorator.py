@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-from limiter import AsyncLimiter, ConfigError, Limit, Limiter, Quota, rate_limited
+from limiter import AsyncLimiter, ConfigError, Limit, Limiter, Priority, Quota, rate_limited
 from limiter.default import close_default
 
 SLOW = 400 * 86_400.0
@@ -194,3 +194,26 @@ def test_wrong_use_says_what_to_write(limiter: object) -> None:
 
     with pytest.raises(ConfigError, match="whole number"):
         ask()
+
+
+def test_a_function_stands_in_a_flow_of_its_own() -> None:
+    """Priority and tenant of a decorated function; the tenant may come from the call itself."""
+    quota = Quota("q", tpm=1000, priorities=[Priority("batch", level=-1)])
+    limiter = Limiter(f"memory://{uuid.uuid4().hex}", quotas=[quota])
+    seen = []
+    acquire = limiter._acquire
+    limiter._acquire = lambda ask: (seen.append((ask.priority, ask.tenant)), acquire(ask))[1]
+
+    @rate_limited("q", limiter=limiter, priority="batch", tenant=lambda user: user, cost=1)
+    def ask(user: str) -> None:
+        return None
+
+    @rate_limited(any_of=["q"], limiter=limiter, tenant="t", cost=1)
+    def other() -> None:
+        return None
+
+    ask("ann")
+    other()
+    assert seen == [("batch", "ann"), ("default", "t")]
+    with pytest.raises(ConfigError, match="Write the quota's name"):
+        rate_limited(limiter=limiter)
