@@ -42,34 +42,31 @@ local s = nil -- the state, see lib/state.lua
 
 --@include lib/numbers
 --@include lib/levels
---@include lib/settling
---@include lib/definition
 --@include lib/state
 --@include lib/owners
---@include lib/flows
---@include lib/line
 --@include lib/tenants
---@include lib/heads
 --@include lib/holds
---@include lib/policy
---@include lib/outlook
---@include lib/mail
---@include lib/pump
+--@include lib/room
+--@include lib/waiting
 --@include lib/entries
 
 if not load_state() then return '3' end
 if s.version ~= ARGV[5] then return '2' end
 if lease > 0 and not enrol() then return '1' end
-if now >= s.lapse then sweep() end
+if now >= s.lapse then
+--@include lib/sweep
+end
 refill_all(now - s.at)
 
 local before = s.timer
 local results = {}
 for _, entry in ipairs(cmsgpack.unpack(ARGV[8])) do apply(entry, results) end
-pump()
-save_tenants()
+if line or before or s.waiting > 0 or s.idle > 0 then the_line().pump() end
+if next(own) then
+--@include lib/keep
+end
 save_state()
-send_mail(before)
+if line then line.send_mail(before) end
 
 local reply = {0, -1, 0, s.waiting, s.held, #s.limits}
 if s.timer then

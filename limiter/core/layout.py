@@ -29,7 +29,8 @@ class Op(enum.IntEnum):
     SURVEY = 6
 
 
-_ACQUIRE, _LOOK, _SURVEY = Op.ACQUIRE.value, Op.LOOK.value, Op.SURVEY.value
+_ACQUIRE, _SETTLE = Op.ACQUIRE.value, Op.SETTLE.value
+_LOOK, _SURVEY = Op.LOOK.value, Op.SURVEY.value
 
 
 class Status(enum.IntEnum):
@@ -59,13 +60,36 @@ ASKED_BEFORE = 2
 PUNCTUAL = 4  # refuse at once what is expected to wait for longer than the caller would
 NORMAL_WEIGHT = 100  # of a tenant, in hundredths
 
-Entry = tuple[int | str, ...]
+
+class Acquire(NamedTuple):
+    """Hold the entry that takes a cost or joins the line; see `acquire`."""
+
+    op: int
+    n: int
+    flags: int
+    patience_us: int
+    priority: int
+    route: str
+    tenant: str
+    weight: int
+    cost: tuple[int, ...]
+
+
+class Settle(NamedTuple):
+    """Hold the entry that replaces an estimate."""
+
+    op: int
+    n: int
+    actual: tuple[int, ...]
+
+
+Entry = Acquire | Settle | tuple[int, int]
 
 
 def acquire(
     n: int, cost: Sequence[int], *, flags: int, patience_us: int = -1, priority: int = 0,
     route: str = "", tenant: str = "", weight: int = NORMAL_WEIGHT,
-) -> Entry:  # fmt: skip
+) -> Acquire:  # fmt: skip
     """Write the entry that takes `cost` (by dimension) or joins the line.
 
     Args:
@@ -78,12 +102,12 @@ def acquire(
         tenant: on whose behalf; "" for nobody's.
         weight: the tenant's, in hundredths.
     """
-    return (_ACQUIRE, n, flags, patience_us, priority, route, tenant, weight, *cost)
+    return Acquire(_ACQUIRE, n, flags, patience_us, priority, route, tenant, weight, tuple(cost))
 
 
-def settle(n: int, actual: Sequence[int]) -> Entry:
+def settle(n: int, actual: Sequence[int]) -> Settle:
     """Write the entry that replaces the estimate; −1: the estimate stands."""
-    return (Op.SETTLE.value, n, *actual)
+    return Settle(_SETTLE, n, tuple(actual))
 
 
 def cancel(n: int) -> Entry:

@@ -16,12 +16,14 @@ from limiter.core.layout import (
     ASKED_BEFORE,
     MAY_WAIT,
     PUNCTUAL,
+    Acquire,
     Entry,
     Message,
     Op,
     Outcome,
     Reply,
     Result,
+    Settle,
     Status,
 )
 from limiter.core.ledger import Ledger
@@ -144,44 +146,41 @@ class Model:
     # --- entries --------------------------------------------------------------------------
 
     def _apply(self, entry: Entry) -> Result:
-        op, n = int(entry[0]), int(entry[1])
-        key = (self._mail.owner, n)
-        match op:
-            case Op.ACQUIRE:
-                return Result(*self._acquire(key, entry), levels=self.ledger.levels())
-            case Op.SETTLE:
-                return Result(self._finish(key, tuple(int(amount) for amount in entry[2:])))
+        key = (self._mail.owner, entry[1])
+        if isinstance(entry, Acquire):
+            return Result(*self._acquire(key, entry), levels=self.ledger.levels())
+        if isinstance(entry, Settle):
+            return Result(self._finish(key, entry.actual))
+        match entry[0]:
             case Op.CANCEL:
                 return Result(self._cancel(key))
             case Op.LOOK:
                 return Result(*self._look(key))
             case Op.SURVEY:
-                return Result(
-                    Status.DONE, levels=tuple(each.waits for each in self.ledger.standings)
-                )
+                waits = tuple(each.waits for each in self.ledger.standings)
+                return Result(Status.DONE, levels=waits)
             case _:
                 return Result(self._renew(key))
 
-    def _acquire(self, key: Id, entry: Entry) -> tuple[Status, int, int]:
-        _, _, flags, patience_us, index, route, tenant, weight, *amounts = entry
-        cost, tenant = tuple(int(amount) for amount in amounts), str(tenant)
-        standing = self.ledger.standings[int(index)]
+    def _acquire(self, key: Id, entry: Acquire) -> tuple[Status, int, int]:
+        standing = self.ledger.standings[entry.priority]
         standing.asked_us = self.now
-        if int(flags) & ASKED_BEFORE and (known := self._renew(key)) != Status.GONE:
+        if entry.flags & ASKED_BEFORE and (known := self._renew(key)) != Status.GONE:
             return known, 0, 0
-        if self.ledger.exceeds(tenant, cost):
+        if self.ledger.exceeds(entry.tenant, entry.cost):
             return Status.NEVER, 0, 0
         if not self.tickets:
-            borrows = self.ledger.fits_alone(standing, tenant, cost)
+            borrows = self.ledger.fits_alone(standing, entry.tenant, entry.cost)
             if borrows is not None:
-                self._take(key, Hold(self.now, int(index), borrows, tenant, cost))
+                hold = Hold(self.now, entry.priority, borrows, entry.tenant, entry.cost)
+                self._take(key, hold)
                 return Status.GRANTED, 0, 0
-        group = self._class_of(int(index), str(route))
-        ticket = Ticket(key, 0, group, tenant, int(weight), cost)
+        group = self._class_of(entry.priority, entry.route)
+        ticket = Ticket(key, 0, group, entry.tenant, entry.weight, entry.cost)
         wait_us, ahead = self._outlook(ticket, None)
         refusal = Status.FULL if 0 <= standing.most <= standing.waits else None
-        late = int(flags) & PUNCTUAL and wait_us > int(patience_us)
-        if late or not int(flags) & MAY_WAIT:
+        late = entry.flags & PUNCTUAL and wait_us > entry.patience_us
+        if late or not entry.flags & MAY_WAIT:
             refusal = Status.REFUSED
         status = self._stand(ticket, refusal)
         return (status, 0, 0) if status == Status.GRANTED else (status, wait_us, ahead)

@@ -1,18 +1,5 @@
 -- From a definition (JSON, written by limiter/core/definition.py) to what a state holds of it.
 
--- A priority is {precedence, strict, max_waiting, promote_us, lend_us, floors, shares, asked_us,
--- waiting}: its policy, when a call of it was last asked for, and how many of its tickets wait.
--- floors: units by limit, or false; shares: a bucket by limit, or false.
---@const PRECEDENCE 1
---@const STRICT 2
---@const MOST 3
---@const PROMOTE 4
---@const LEND 5
---@const FLOORS 6
---@const SHARES 7
---@const ASKED 8
---@const WAITS 9
-
 local function full_buckets(limits)
   local buckets = {}
   for i, limit in ipairs(limits) do

@@ -2,6 +2,8 @@
 -- state, so that most runs decide without another read. A flow that its tenant's own limits block
 -- steps aside, and comes back when they allow it.
 
+--@const RECHECK_US 5000000 -- a blocked flow is looked at again after this at the latest
+
 local function block(flow, tag, seq, id, at)
   local until_us = now + RECHECK_US
   if at ~= NOT_BEFORE_EVENT then until_us = math.min(until_us, at) end
@@ -56,7 +58,7 @@ local function find_head(c)
     if ticket then
       local at = is_limited(tenant) and fit_at(own_buckets(tenant), ticket.cost) or now
       if at == now then
-        class[HEAD] = {id, tag, seq, ticket.weight, tenant, unpack(ticket.cost)}
+        class[HEAD] = {id, tag, seq, ticket.weight, tenant, ticket.cost}
         return
       end
       block(flow, tag, seq, id, at)

@@ -1,5 +1,10 @@
--- Held reservations: a hash, id -> msgpack {granted_us, priority, lent, tenant, cost…}. lent 1: it was
+-- Held reservations: a hash, id -> msgpack {granted_us, priority, lent, tenant, cost}. lent 1: it was
 -- granted beyond its priority's share, which therefore knows nothing of it.
+--@const GRANTED_AT 1
+--@const BY_PRIORITY 2
+--@const LENT 3
+--@const TENANT 4
+--@const COST 5
 
 local function take(id, p, lent, tenant, cost)
   take_from(s.limits, cost)
@@ -10,14 +15,9 @@ local function take(id, p, lent, tenant, cost)
     take_from(buckets, cost)
     buckets.touched = true
   end
-  redis.call('HSET', HOLDS, id, cmsgpack.pack({now, p, lent and 1 or 0, tenant, unpack(cost)}))
+  redis.call('HSET', HOLDS, id, cmsgpack.pack({now, p, lent and 1 or 0, tenant, cost}))
   if s.held == 0 then redis.call('PEXPIRE', HOLDS, KEEP_MS) end
   s.held = s.held + 1
-end
-
-local function read_hold(payload)
-  local a = cmsgpack.unpack(payload)
-  return {granted = a[1], priority = a[2], lent = a[3] == 1, tenant = a[4], cost = {unpack(a, 5)}}
 end
 
 local function remove_hold(id)
@@ -31,39 +31,19 @@ local function nothing(cost)
   return zeros
 end
 
+local the_line -- lib/waiting.lua
+
 -- Make the levels know what a reservation really used.
 local function end_hold(hold, actual, late)
-  true_up(s.limits, hold.cost, actual, late)
-  local priority = s.priorities[hold.priority]
-  if priority and priority[SHARES] and not hold.lent then
-    true_up(priority[SHARES], hold.cost, actual, late)
+  local cost, tenant, priority = hold[COST], hold[TENANT], s.priorities[hold[BY_PRIORITY]]
+  true_up(s.limits, cost, actual, late)
+  if priority and priority[SHARES] and hold[LENT] == 0 then
+    true_up(priority[SHARES], cost, actual, late)
   end
-  if is_limited(hold.tenant) then
-    local buckets = own_buckets(hold.tenant)
-    true_up(buckets, hold.cost, actual, late)
+  if is_limited(tenant) then
+    local buckets = own_buckets(tenant)
+    true_up(buckets, cost, actual, late)
     buckets.touched = true
-    if s.recheck then unblock_tenant(hold.tenant) end
-  end
-end
-
--- What was granted after the owner's last sign of life was never picked up: all of it goes back.
--- The rest may have been used: slots go back, the estimate stands until a late settle. It looks at
--- every reservation, once for all owners that were found lost together; `lost`: owner -> last seen.
-reap_holds = function(lost)
-  local all = redis.call('HGETALL', HOLDS)
-  for i = 1, #all, 2 do
-    local id, payload = all[i], all[i + 1]
-    local seen = lost[owner_of(id)]
-    if seen then
-      local hold = read_hold(payload)
-      if hold.granted > seen then
-        end_hold(hold, nothing(hold.cost))
-      else
-        end_hold(hold, {})
-        redis.call('HSET', LAPSED, id, payload)
-        redis.call('PEXPIRE', LAPSED, KEEP_MS)
-      end
-      remove_hold(id)
-    end
+    if s.recheck then the_line().unblock_tenant(tenant) end
   end
 end

@@ -2,19 +2,13 @@
 -- buckets: those of the limits, of a priority's share, of a tenant.
 
 --@const CHARGE_MAX (2 ^ 50) -- no more than this is charged at once, in 1/den units
---@const QUEUED_MAX (2 ^ 51) -- nor is more foreseen
 --@const NOT_BEFORE_EVENT -1
 
 local function refill(buckets, elapsed)
   for _, bucket in ipairs(buckets) do
-    local missing = bucket[CAP] * bucket[DEN] - bucket[LEVEL]
-    if bucket[NUM] > 0 and missing > 0 then
-      if elapsed >= ceil_div(missing, bucket[NUM]) then
-        bucket[LEVEL] = bucket[LEVEL] + missing
-      else
-        bucket[LEVEL] = bucket[LEVEL] + elapsed * bucket[NUM]
-      end
-    end
+    -- A gain of 2^53 or more may be rounded, and is more than is missing all the same.
+    local missing, gain = bucket[CAP] * bucket[DEN] - bucket[LEVEL], elapsed * bucket[NUM]
+    if missing > 0 then bucket[LEVEL] = bucket[LEVEL] + (gain < missing and gain or missing) end
   end
 end
 
@@ -26,7 +20,8 @@ local function fit_at(buckets, cost, floors, ahead)
   for i, bucket in ipairs(buckets) do
     local c = cost[bucket[DIM]] or 0
     if c > 0 then
-      local need = math.min(c + (floors and floors[i] or 0), bucket[CAP])
+      local need = floors and c + floors[i] or c
+      if need > bucket[CAP] then need = bucket[CAP] end
       if ahead then need = need + math.min(ahead[bucket[DIM]] or 0, bucket[CAP]) end
       local short = need * bucket[DEN] - bucket[LEVEL]
       if short > 0 then
@@ -46,23 +41,29 @@ local function exceeds(buckets, cost)
   return false
 end
 
--- How long the cost waits at most when `queued`, by dimension, goes first. Refunds shorten it,
--- debts lengthen it; slots are not foreseen.
-local function wait_in(buckets, queued, cost)
-  local longest = 0
-  for _, bucket in ipairs(buckets) do
-    local c, den = cost[bucket[DIM]] or 0, bucket[DEN]
-    if bucket[NUM] > 0 and c > 0 then
-      local before = math.min(queued[bucket[DIM]] or 0, math.floor(QUEUED_MAX / den)) * den
-      local short = before + math.min(c, bucket[CAP]) * den - bucket[LEVEL]
-      longest = math.max(longest, ceil_div(short, bucket[NUM]))
-    end
-  end
-  return math.min(longest, PRINT_MAX)
-end
-
 local function take_from(buckets, cost)
   for _, bucket in ipairs(buckets) do
     bucket[LEVEL] = bucket[LEVEL] - (cost[bucket[DIM]] or 0) * bucket[DEN]
   end
+end
+
+-- Replace an estimate by what was used. Where `actual` is silent or negative, the estimate stands.
+-- Slots come back whole, unless their owner was lost: then they have come back already.
+local function true_up(buckets, cost, actual, late)
+  for _, bucket in ipairs(buckets) do
+    local estimated, used = cost[bucket[DIM]] or 0, actual[bucket[DIM]] or -1
+    if bucket[NUM] == 0 then used = late and -1 or 0 end
+    if used >= 0 and used < estimated then
+      local full, level = bucket[CAP] * bucket[DEN], bucket[LEVEL] + (estimated - used) * bucket[DEN]
+      bucket[LEVEL] = level < full and level or full
+    elseif used > estimated then
+      local scaled = math.min(used - estimated, math.floor(CHARGE_MAX / bucket[DEN])) * bucket[DEN]
+      bucket[LEVEL] = math.max(-DEBT_MAX, bucket[LEVEL] - scaled)
+    end
+  end
+end
+
+local function append_levels(list)
+  local n = #list
+  for i, limit in ipairs(s.limits) do list[n + i] = units(limit[LEVEL], limit[DEN]) end
 end

@@ -3,7 +3,7 @@
 -- A class is {priority, route, waiting, weights, virtual time, since, queued, head}: one priority's
 -- tickets for one set of quotas. `weights` is the sum over its flows that wait, `since` when it was
 -- last granted something or began to wait, `queued` the sum of the waiting costs by dimension.
--- A head is {id, tag, seq, weight, tenant, cost…}.
+-- A head is {id, tag, seq, weight, tenant, cost}.
 --@const PRIORITY 1
 --@const ROUTE 2
 --@const LINED 3
@@ -12,7 +12,6 @@
 --@const SINCE 6
 --@const QUEUED 7
 --@const HEAD 8
---@const HEAD_COST 6
 
 local function class_of(priority, route)
   for c, class in ipairs(s.classes) do
@@ -39,14 +38,15 @@ local function count(class, cost, sign)
   s.waiting = s.waiting + sign
 end
 
-local function enqueue(id, c, tenant, weight, cost)
+-- Put a ticket at the end of its flow, behind `k` others; the first one makes the flow wait.
+local function enqueue(id, c, tenant, weight, cost, k)
   local class, flow = s.classes[c], flow_name(c, tenant)
   s.seq = s.seq + 1
-  redis.call('HSET', TICKETS, id, cmsgpack.pack({s.seq, now, c, tenant, weight, unpack(cost)}))
+  redis.call('HSET', TICKETS, id, cmsgpack.pack({s.seq, now, c, tenant, weight, cost}))
   redis.call('ZADD', LINE, 0, line_member(flow, s.seq, id))
   if class[LINED] == 0 then class[SINCE], class[WEIGHTS] = now, 0 end
-  local record = redis.call('HGET', FLOWS, flow)
-  if not record or string.sub(record, 1, 1) == 'i' then
+  local record = k == 0 and redis.call('HGET', FLOWS, flow)
+  if k == 0 and (not record or string.sub(record, 1, 1) == 'i') then
     local tag = math.max(class[VIRTUAL], record and tag_of(record) or 0)
     move_flow(flow, record, waits(tag, s.seq))
     class[WEIGHTS] = class[WEIGHTS] + weight
@@ -62,7 +62,7 @@ local function read_ticket(id)
   local blob = redis.call('HGET', TICKETS, id)
   if not blob then return nil end
   local a = cmsgpack.unpack(blob)
-  return {seq = a[1], at = a[2], class = a[3], tenant = a[4], weight = a[5], cost = {unpack(a, 6)}}
+  return {seq = a[1], at = a[2], class = a[3], tenant = a[4], weight = a[5], cost = a[6]}
 end
 
 -- Take a ticket out; `moved_us` is what its flow is charged for it (0: it was not served).

@@ -1,11 +1,6 @@
 -- Mail: what each owner must hear of this run. Our own goes into the reply, the rest out by publish.
 
-local mail = {} -- owner -> {n, status, level…, …, count = grants}
 local asking, answered = nil, false -- the acquire under way hears of itself by its status
-
-local function append_levels(list)
-  for _, limit in ipairs(s.limits) do list[#list + 1] = units(limit[LEVEL], limit[DEN]) end
-end
 
 local function tell(id, status)
   if id == asking then

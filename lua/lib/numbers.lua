@@ -10,19 +10,32 @@
 --@const CEILING 5
 --@const LEVEL 6
 
+-- A priority is {precedence, strict, max_waiting, promote_us, lend_us, floors, shares, asked_us,
+-- waiting}: its policy, when a call of it was last asked for, and how many of its tickets wait.
+-- floors: units by limit, or false; shares: a bucket by limit, or false.
+--@const PRECEDENCE 1
+--@const STRICT 2
+--@const MOST 3
+--@const PROMOTE 4
+--@const LEND 5
+--@const FLOORS 6
+--@const SHARES 7
+--@const ASKED 8
+--@const WAITS 9
+
 --@const DEBT_MAX (2 ^ 52) -- a debt beyond this is not counted
 --@const FOREVER (2 ^ 52) -- a time that does not come
 --@const PRINT_MAX 99999999999999 -- table.concat prints 14 digits exactly
 
--- math.fmod is exact where the `%` of Lua 5.1 is not; a quotient may be, too.
+-- For whole a and b with |a| < 2^53 the rounded quotient never crosses a whole number that the
+-- true one has not reached: they differ by at least 1/b, and half a unit in the last place is less.
 local function ceil_div(a, b)
   if a <= 0 then return 0 end
-  local rest = math.fmod(a, b)
-  return (a - rest) / b + (rest > 0 and 1 or 0)
+  return math.ceil(a / b)
 end
 
 local function units(level, den)
-  local rest = math.fmod(level, den)
-  local whole = (level - rest) / den - (rest < 0 and 1 or 0)
-  return math.max(-PRINT_MAX, math.min(PRINT_MAX, whole))
+  local whole = math.floor(level / den)
+  if whole > PRINT_MAX then return PRINT_MAX end
+  return whole < -PRINT_MAX and -PRINT_MAX or whole
 end

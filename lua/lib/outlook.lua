@@ -1,5 +1,22 @@
 -- What is known of a wait: how many go first, and how long that takes by the rate alone.
 
+--@const QUEUED_MAX (2 ^ 51) -- no more than this is foreseen, in 1/den units
+
+-- How long the cost waits at most when `queued`, by dimension, goes first. Refunds shorten it,
+-- debts lengthen it; slots are not foreseen.
+local function wait_in(buckets, queued, cost)
+  local longest = 0
+  for _, bucket in ipairs(buckets) do
+    local c, den = cost[bucket[DIM]] or 0, bucket[DEN]
+    if bucket[NUM] > 0 and c > 0 then
+      local before = math.min(queued[bucket[DIM]] or 0, math.floor(QUEUED_MAX / den)) * den
+      local short = before + math.min(c, bucket[CAP]) * den - bucket[LEVEL]
+      longest = math.max(longest, ceil_div(short, bucket[NUM]))
+    end
+  end
+  return math.min(longest, PRINT_MAX)
+end
+
 local function add_part(sum, queued, part, of)
   for i, amount in ipairs(queued) do
     sum[i] = (sum[i] or 0) + (part == of and amount or math.floor(amount * part / of))

@@ -1,9 +1,12 @@
 -- The pump: grant heads while they fit, whoever they belong to, and tell their owners.
 
---@const GRANTED 1
---@const WAITING 2
---@const NEVER 4
 --@const GRANTS 1000 -- per run, so that no run blocks the server for long
+
+local function is_alive(name)
+  if name == owner then return true end
+  local _, seen, term = read_owner(name)
+  return seen ~= nil and seen + term > now
+end
 
 -- The heads of all classes, first those that go first: by rank, precedence, arrival.
 local function candidates()
@@ -11,7 +14,7 @@ local function candidates()
   for c, class in ipairs(s.classes) do
     if class[LINED] > 0 and not class[HEAD] then find_head(c) end
     if class[LINED] > 0 and class[HEAD] then
-      local priority, cost = s.priorities[class[PRIORITY]], {unpack(class[HEAD], HEAD_COST)}
+      local priority, cost = s.priorities[class[PRIORITY]], class[HEAD][6]
       local rank, better_at = rank_of(priority, cost, class[SINCE])
       list[#list + 1] = {c = c, head = class[HEAD], cost = cost, priority = priority, rank = rank,
                          better_at = better_at}

@@ -32,6 +32,7 @@ end
 local function new_state()
   local found = redis.call('HMGET', QUOTA, 'version', 'definition')
   if not found[1] then return false end
+--@include lib/definition
   -- Of a state that was evicted: nobody can trust them.
   redis.call('DEL', TICKETS, LINE, HOLDS, FLOWS, ORDER, TENANTS)
   local definition = cjson.decode(found[2])

@@ -1,13 +1,7 @@
--- What a priority may do now: its rank among those that wait, and when there is room for a call.
-
---@const PROMOTED 0 -- it waited for too long: one call of it goes first
---@const ENTITLED 1
---@const BORROWING 2 -- beyond its share: after everybody who is not
---@const BARRED 3 -- beyond its share, and strict
+-- When there is room for a call of a priority: its floor, which keeps headroom for those above.
 
 -- Until when the floor holds: while somebody above waits, and for a time after a call from above.
 local function guarded_until(priority)
-  if not priority[FLOORS] then return 0 end
   if priority[STRICT] == 1 then return FOREVER end
   local latest = 0
   for _, other in ipairs(s.priorities) do
@@ -22,6 +16,7 @@ end
 -- When the limits have room for a call (`now`: they do, -1: an event comes first), and which limit
 -- it waits for longest.
 local function room_at(priority, cost, ahead)
+  if not priority[FLOORS] then return fit_at(s.limits, cost, nil, ahead) end
   local until_us = guarded_until(priority)
   if until_us <= now then return fit_at(s.limits, cost, nil, ahead) end
   local guarded, last = fit_at(s.limits, cost, priority[FLOORS], ahead)
@@ -30,17 +25,4 @@ local function room_at(priority, cost, ahead)
   if open == NOT_BEFORE_EVENT then return open, last end
   local lent = math.max(open, until_us)
   return guarded == NOT_BEFORE_EVENT and lent or math.min(guarded, lent), last
-end
-
--- A priority's rank for one call, and when it will have a better one (-1: only by an event).
-local function rank_of(priority, cost, since)
-  local promote = priority[PROMOTE] > 0 and since + priority[PROMOTE] or NOT_BEFORE_EVENT
-  local entitled = priority[SHARES] and fit_at(priority[SHARES], cost) or now
-  if entitled ~= now and priority[STRICT] == 1 then return BARRED, entitled end
-  if promote ~= NOT_BEFORE_EVENT and promote <= now then return PROMOTED, NOT_BEFORE_EVENT end
-  if entitled == now then return ENTITLED, promote end
-  if promote ~= NOT_BEFORE_EVENT and (entitled == NOT_BEFORE_EVENT or promote < entitled) then
-    return BORROWING, promote
-  end
-  return BORROWING, entitled
 end
