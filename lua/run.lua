@@ -42,6 +42,7 @@ local s = nil -- the state, see lib/state.lua
 
 --@include lib/numbers
 --@include lib/levels
+--@include lib/settling
 --@include lib/state
 --@include lib/owners
 --@include lib/tenants

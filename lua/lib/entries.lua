@@ -25,41 +25,7 @@
 --@const ASKED_BEFORE 2
 --@const PUNCTUAL 4
 
-local function renew(id)
-  if redis.call('HEXISTS', HOLDS, id) == 1 then return GRANTED end
-  if redis.call('HEXISTS', TICKETS, id) == 1 then return WAITING end
-  return GONE
-end
-
--- With nobody in the line: whether a call fits, and if it borrows beyond its share.
-local function fits_alone(priority, tenant, cost)
-  local borrows = false
-  if priority[SHARES] then
-    borrows = fit_at(priority[SHARES], cost) ~= now
-    if borrows and priority[STRICT] == 1 then return false end
-  end
-  if room_at(priority, cost) ~= now then return false end
-  return not is_limited(tenant) or fit_at(own_buckets(tenant), cost) == now, borrows
-end
-
-local function acquire(id, entry)
-  local p, tenant, cost = entry[5] + 1, entry[7], entry[9]
-  local priority = s.priorities[p]
-  priority[ASKED] = now
-  if math.floor(entry[3] / ASKED_BEFORE) % 2 == 1 then
-    local known = renew(id)
-    if known ~= GONE then return known, 0, 0 end
-  end
-  if exceeds(s.limits, cost) or is_limited(tenant) and exceeds(s.own, cost) then return NEVER, 0, 0 end
-  if s.waiting == 0 then
-    local fits, borrows = fits_alone(priority, tenant, cost)
-    if fits then
-      take(id, p, borrows, tenant, cost)
-      return GRANTED, 0, 0
-    end
-  end
-  return the_line().join(id, entry, p, cost)
-end
+--@include lib/acquire
 
 local function finish(id, actual)
   local payload = redis.call('HGET', HOLDS, id)

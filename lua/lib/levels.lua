@@ -1,7 +1,6 @@
--- What happens to levels: the refill by time, take, give back, charge. Pure arithmetic on a list of
+-- What happens to levels: the refill by time, what fits and when, take. Pure arithmetic on a list of
 -- buckets: those of the limits, of a priority's share, of a tenant.
 
---@const CHARGE_MAX (2 ^ 50) -- no more than this is charged at once, in 1/den units
 --@const NOT_BEFORE_EVENT -1
 
 local function refill(buckets, elapsed)
@@ -47,23 +46,26 @@ local function take_from(buckets, cost)
   end
 end
 
--- Replace an estimate by what was used. Where `actual` is silent or negative, the estimate stands.
--- Slots come back whole, unless their owner was lost: then they have come back already.
-local function true_up(buckets, cost, actual, late)
-  for _, bucket in ipairs(buckets) do
-    local estimated, used = cost[bucket[DIM]] or 0, actual[bucket[DIM]] or -1
-    if bucket[NUM] == 0 then used = late and -1 or 0 end
-    if used >= 0 and used < estimated then
-      local full, level = bucket[CAP] * bucket[DEN], bucket[LEVEL] + (estimated - used) * bucket[DEN]
-      bucket[LEVEL] = level < full and level or full
-    elseif used > estimated then
-      local scaled = math.min(used - estimated, math.floor(CHARGE_MAX / bucket[DEN])) * bucket[DEN]
-      bucket[LEVEL] = math.max(-DEBT_MAX, bucket[LEVEL] - scaled)
-    end
-  end
-end
-
 local function append_levels(list)
   local n = #list
   for i, limit in ipairs(s.limits) do list[n + i] = units(limit[LEVEL], limit[DEN]) end
+end
+
+local function refill_all(elapsed)
+  refill(s.limits, elapsed)
+  for _, priority in ipairs(s.priorities) do
+    if priority[SHARES] then refill(priority[SHARES], elapsed) end
+  end
+  s.at = now
+end
+
+local function full_in_us(buckets)
+  local longest = 0
+  for _, bucket in ipairs(buckets) do
+    if bucket[NUM] > 0 then
+      local missing = bucket[CAP] * bucket[DEN] - bucket[LEVEL]
+      longest = math.max(longest, ceil_div(missing, bucket[NUM]))
+    end
+  end
+  return longest
 end

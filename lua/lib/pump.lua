@@ -8,30 +8,7 @@ local function is_alive(name)
   return seen ~= nil and seen + term > now
 end
 
--- The heads of all classes, first those that go first: by rank, precedence, arrival.
-local function candidates()
-  local list = {}
-  for c, class in ipairs(s.classes) do
-    if class[LINED] > 0 and not class[HEAD] then find_head(c) end
-    if class[LINED] > 0 and class[HEAD] then
-      local priority, cost = s.priorities[class[PRIORITY]], class[HEAD][6]
-      local rank, better_at = rank_of(priority, cost, class[SINCE])
-      list[#list + 1] = {c = c, head = class[HEAD], cost = cost, priority = priority, rank = rank,
-                         better_at = better_at}
-    end
-  end
-  if #list > 1 then
-    table.sort(list, function(a, b)
-      if a.rank ~= b.rank then return a.rank < b.rank end
-      if a.priority[PRECEDENCE] ~= b.priority[PRECEDENCE] then
-        return a.priority[PRECEDENCE] > b.priority[PRECEDENCE]
-      end
-      return a.head[3] < b.head[3]
-    end)
-  end
-  return list
-end
-
+-- Take a head out of the line, for good or because it never fits; a lost owner's is passed over.
 local function leave(candidate, status)
   local class, head = s.classes[candidate.c], candidate.head
   local id, tenant = head[1], head[5]

@@ -1,4 +1,4 @@
--- What a priority may do now among those that wait.
+-- Who goes first among those that wait: what each priority may do now, and the order of the heads.
 
 --@const PROMOTED 0 -- it waited for too long: one call of it goes first
 --@const ENTITLED 1
@@ -16,4 +16,28 @@ local function rank_of(priority, cost, since)
     return BORROWING, promote
   end
   return BORROWING, entitled
+end
+
+-- The heads of all classes, first those that go first: by rank, precedence, arrival.
+local function candidates()
+  local list = {}
+  for c, class in ipairs(s.classes) do
+    if class[LINED] > 0 and not class[HEAD] then find_head(c) end
+    if class[LINED] > 0 and class[HEAD] then
+      local priority, cost = s.priorities[class[PRIORITY]], class[HEAD][6]
+      local rank, better_at = rank_of(priority, cost, class[SINCE])
+      list[#list + 1] = {c = c, head = class[HEAD], cost = cost, priority = priority, rank = rank,
+                         better_at = better_at}
+    end
+  end
+  if #list > 1 then
+    table.sort(list, function(a, b)
+      if a.rank ~= b.rank then return a.rank < b.rank end
+      if a.priority[PRECEDENCE] ~= b.priority[PRECEDENCE] then
+        return a.priority[PRECEDENCE] > b.priority[PRECEDENCE]
+      end
+      return a.head[3] < b.head[3]
+    end)
+  end
+  return list
 end

@@ -28,20 +28,7 @@ local function unpack_state(blob)
        timer = a[12], recheck = a[13], idle = a[14], bottleneck = a[15]}
 end
 
--- The state is made from the quota's definition, with all buckets full.
-local function new_state()
-  local found = redis.call('HMGET', QUOTA, 'version', 'definition')
-  if not found[1] then return false end
---@include lib/definition
-  -- Of a state that was evicted: nobody can trust them.
-  redis.call('DEL', TICKETS, LINE, HOLDS, FLOWS, ORDER, TENANTS)
-  local definition = cjson.decode(found[2])
-  s = {version = found[1], at = now, seq = 0, touched = 0, lapse = 0, held = 0, waiting = 0,
-       limits = full_buckets(definition.limits), priorities = read_priorities(definition),
-       own = full_buckets(definition.own or {}), classes = {}, timer = false, recheck = false,
-       idle = 0, bottleneck = 1}
-  return true
-end
+--@include lib/fresh
 
 local function load_state()
   if now == 0 then
@@ -53,25 +40,6 @@ local function load_state()
   unpack_state(blob)
   now = math.max(now, s.at) -- a clock that steps back stands still for us
   return true
-end
-
-local function refill_all(elapsed)
-  refill(s.limits, elapsed)
-  for _, priority in ipairs(s.priorities) do
-    if priority[SHARES] then refill(priority[SHARES], elapsed) end
-  end
-  s.at = now
-end
-
-local function full_in_us(buckets)
-  local longest = 0
-  for _, bucket in ipairs(buckets) do
-    if bucket[NUM] > 0 then
-      local missing = bucket[CAP] * bucket[DEN] - bucket[LEVEL]
-      longest = math.max(longest, ceil_div(missing, bucket[NUM]))
-    end
-  end
-  return longest
 end
 
 local function save_state()

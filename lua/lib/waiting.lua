@@ -7,6 +7,7 @@ local line = nil
 the_line = function()
   if line then return line end
 --@include lib/flows
+--@include lib/classes
 --@include lib/line
 --@include lib/heads
 --@include lib/rank
