@@ -104,7 +104,10 @@ class Model:
 
     def redefine(self, definition: Definition) -> None:
         """Take a new definition; what was used of a limit stays used."""
+        tenants = self.ledger.tenants
         self.ledger.redefine(definition)
+        for each in self.classes if self.ledger.tenants is not tenants else ():
+            each.head = None
 
     # --- owners ---------------------------------------------------------------------------
 
@@ -232,11 +235,19 @@ class Model:
     def _take(self, key: Id, hold: Hold) -> None:
         self.ledger.take(hold)
         self.holds[key] = hold
+        self._forget_heads(hold.tenant)
 
     def _end_hold(self, hold: Hold, actual: Sequence[int], *, late: bool = False) -> None:
         self.ledger.true_up(hold, actual, late=late)
+        self._forget_heads(hold.tenant)
         if self._recheck and self.ledger.tenants.is_limited(hold.tenant):
             self._unblock_tenant(hold.tenant)
+
+    def _forget_heads(self, tenant: str) -> None:
+        """Look for heads anew that were found to fit by levels that have changed."""
+        for each in self.classes if self.ledger.tenants.is_limited(tenant) else ():
+            if each.head and each.head.tenant == tenant:
+                each.head = None
 
     def _outlook(self, ticket: Ticket, seq: int | None) -> tuple[int, int]:
         """Return how long a ticket waits at most, and how many go first; seq None: a new one."""
@@ -335,7 +346,7 @@ class Model:
         times: list[tuple[int, Id]] = []
         for each in found:
             cost, at = each.head.cost, each.better_us
-            if self.ledger.exceeds("", cost):
+            if self.ledger.exceeds(each.head.tenant, cost):
                 self._leave(each, Status.NEVER)
                 return True
             if each.rank != BARRED:

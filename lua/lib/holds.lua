@@ -1,6 +1,13 @@
 -- Held reservations: a hash, id -> msgpack {granted_us, priority, lent, tenant, cost…}. lent 1: it was
 -- granted beyond its priority's share, which therefore knows nothing of it.
 
+-- Whoever is at the head for a tenant was found to fit by levels that have changed.
+local function forget_heads(tenant)
+  for _, class in ipairs(s.classes) do
+    if class[HEAD] and class[HEAD][HEAD_TENANT] == tenant then class[HEAD] = false end
+  end
+end
+
 local function take(id, p, lent, tenant, cost)
   take_from(s.limits, cost)
   local shares = s.priorities[p][SHARES]
@@ -9,6 +16,7 @@ local function take(id, p, lent, tenant, cost)
     local buckets = own_buckets(tenant)
     take_from(buckets, cost)
     buckets.touched = true
+    forget_heads(tenant)
   end
   redis.call('HSET', HOLDS, id, cmsgpack.pack({now, p, lent and 1 or 0, tenant, unpack(cost)}))
   if s.held == 0 then redis.call('PEXPIRE', HOLDS, KEEP_MS) end
@@ -42,6 +50,7 @@ local function end_hold(hold, actual, late)
     local buckets = own_buckets(hold.tenant)
     true_up(buckets, hold.cost, actual, late)
     buckets.touched = true
+    forget_heads(hold.tenant)
     if s.recheck then unblock_tenant(hold.tenant) end
   end
 end

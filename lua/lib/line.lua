@@ -12,6 +12,7 @@
 --@const SINCE 6
 --@const QUEUED 7
 --@const HEAD 8
+--@const HEAD_TENANT 5
 --@const HEAD_COST 6
 
 local function class_of(priority, route)

@@ -31,7 +31,7 @@ end
 
 local function leave(candidate, status)
   local class, head = s.classes[candidate.c], candidate.head
-  local id, tenant = head[1], head[5]
+  local id, tenant = head[1], head[HEAD_TENANT]
   local served = status == GRANTED and is_alive(owner_of(id))
   local charge = 0
   if served then
@@ -59,7 +59,8 @@ local function step()
   end
   for _, candidate in ipairs(list) do
     local at, last = candidate.better_at, nil
-    if exceeds(s.limits, candidate.cost) then
+    local limited = is_limited(candidate.head[HEAD_TENANT])
+    if exceeds(s.limits, candidate.cost) or limited and exceeds(s.own, candidate.cost) then
       leave(candidate, NEVER)
       return true
     end

@@ -1,0 +1,73 @@
+"""Laws of priorities and tenants, told to the model and to the Lua. Time is an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from limiter.core.layout import Status
+from limiter.core.priority import Priority
+from limiter.core.quota import Limit, Quota
+from tests import servers
+from tests.laws.world import World
+
+Begin = Callable[..., World]
+
+
+@pytest.fixture(params=["model", *sorted(servers.binaries())])
+def begin(request: pytest.FixtureRequest, urls: dict[str, str], name: str) -> Iterator[Begin]:
+    """Begin a world on one engine: `begin(rpm=60, …)`."""
+    worlds: list[World] = []
+
+    def make(**quota: object) -> World:
+        unique = f"{name}-{len(worlds)}"
+        worlds.append(World(Quota(unique, headroom=0, **quota), urls.get(request.param)))
+        return worlds[-1]
+
+    yield make
+    for world in worlds:
+        world.close()
+
+
+PLAIN = [Priority("default"), Priority("low", level=-10), Priority("high", level=10)]
+
+
+def test_a_tenant_never_has_more_than_its_own_limit(begin: Begin) -> None:
+    """A tenant's limit holds over all priorities, also where both heads waited for the quota."""
+    world = begin(tpm=600, priorities=PLAIN, tenant_limits=[Limit("concurrency", 1, None)])
+    world.ask(tokens=600)
+    calls = [world.ask(priority=p, tenant="t", tokens=10) for p in ("high", "low")]
+    world.after(10).poll()
+    assert [call.held for call in calls] == [True, False]
+    world.settle(calls[0])
+    assert calls[1].held
+
+
+def test_a_tenant_in_debt_is_not_served(begin: Begin) -> None:
+    """What a tenant overuses holds its waiting calls back, also one that is at the head already."""
+    world = begin(tpm=6000, tenant_limits=[Limit("tokens", 600, headroom=0)])
+    first = world.ask(tenant="t", tokens=100)
+    world.ask(tokens=5900)
+    second = world.ask(tenant="t", tokens=100)
+    other = world.ask(tenant="u", tokens=100)
+    world.settle(first, tokens=600)
+    world.after(7).poll()
+    assert (second.held, other.held) == (False, True)
+
+
+def test_a_lowered_tenant_limit_holds_for_who_is_at_the_head(begin: Begin) -> None:
+    """A tenant's limit that is lowered holds for its calls that wait already."""
+    own = [Limit("tokens", 600, headroom=0)]
+    world = begin(tpm=6000, tenant_limits=own)
+    world.ask(tokens=6000)
+    small, big = (world.ask(tenant="t", tokens=tokens) for tokens in (100, 300))
+    world.after(1).redefine(
+        Quota(
+            world.quota.name, headroom=0, tpm=6000, tenant_limits=[Limit("tokens", 200, headroom=0)]
+        )
+    )
+    world.after(1).poll()
+    assert small.held
+    world.after(60).poll()
+    assert big.status == Status.NEVER
