@@ -95,7 +95,7 @@ def fit_at(
             need += min(of(ahead, b), b.capacity)
         short = need * b.den - b.level
         if short > 0:
-            if b.num == 0:
+            if b.num == 0 or need > b.capacity:
                 return NOT_BEFORE_EVENT, i
             if (in_us := -(-short // b.num)) > longest:
                 longest, last = in_us, i

@@ -30,7 +30,7 @@ local function fit_at(buckets, cost, floors, ahead)
       if ahead then need = need + math.min(ahead[bucket[DIM]] or 0, bucket[CAP]) end
       local short = need * bucket[DEN] - bucket[LEVEL]
       if short > 0 then
-        if bucket[NUM] == 0 then return NOT_BEFORE_EVENT, i end
+        if bucket[NUM] == 0 or need > bucket[CAP] then return NOT_BEFORE_EVENT, i end
         local in_us = ceil_div(short, bucket[NUM])
         if in_us > longest then longest, last = in_us, i end
       end

@@ -56,6 +56,15 @@ def test_a_tenant_in_debt_is_not_served(begin: Begin) -> None:
     assert (second.held, other.held) == (False, True)
 
 
+def test_a_timer_is_set_only_for_what_can_happen(begin: Begin) -> None:
+    """Where only an event can help, nobody is told to look again and again."""
+    world = begin(concurrency=1, tpm=60_000)
+    world.ask(concurrency=1, tokens=0)
+    world.ask(concurrency=1, tokens=60_000)
+    world.ask(route="x", concurrency=0, tokens=1)
+    assert world.poll().next_us == -1
+
+
 def test_a_lowered_tenant_limit_holds_for_who_is_at_the_head(begin: Begin) -> None:
     """A tenant's limit that is lowered holds for its calls that wait already."""
     own = [Limit("tokens", 600, headroom=0)]
