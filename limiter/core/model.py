@@ -356,7 +356,7 @@ class Model:
                     return True
                 if ahead is None:
                     self.ledger.bottleneck, ahead = last, []
-                add_part(ahead, cost, 1, 1)
+                add_part(ahead, self.ledger.needs(each.standing, cost), 1, 1)
                 if len(found) > 1:
                     times.append((each.better_us, each.head.id))
             times.append((at, each.head.id))

@@ -32,6 +32,16 @@ local function room_at(priority, cost, ahead)
   return guarded == NOT_BEFORE_EVENT and lent or math.min(guarded, lent), last
 end
 
+-- Note what a head that does not fit needs, by limit: its floors as well while they hold.
+local function keep_ahead(priority, cost, ahead)
+  local floors = guarded_until(priority) > now and priority[FLOORS]
+  for i, bucket in ipairs(s.limits) do
+    local c = cost[bucket[DIM]] or 0
+    local need = c > 0 and math.min(c + (floors and floors[i] or 0), bucket[CAP]) or 0
+    ahead[i] = (ahead[i] or 0) + need
+  end
+end
+
 -- A priority's rank for one call, and when it will have a better one (-1: only by an event).
 local function rank_of(priority, cost, since)
   local promote = priority[PROMOTE] > 0 and since + priority[PROMOTE] or NOT_BEFORE_EVENT

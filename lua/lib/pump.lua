@@ -71,7 +71,7 @@ local function step()
         return true
       end
       if not ahead then s.bottleneck, ahead = last, {} end
-      for i, amount in ipairs(candidate.cost) do ahead[i] = (ahead[i] or 0) + amount end
+      keep_ahead(candidate.priority, candidate.cost, ahead)
       if #list > 1 then note(candidate, candidate.better_at) end
     end
     note(candidate, at)

@@ -65,6 +65,33 @@ def test_a_timer_is_set_only_for_what_can_happen(begin: Begin) -> None:
     assert world.poll().next_us == -1
 
 
+def test_a_promoted_call_is_served_before_those_above_it(begin: Begin) -> None:
+    """Nobody starves: a call that was promoted gets its turn, whatever it must leave to others."""
+    low = Priority("low", level=-10, floor=0.5, promote_after_s=5)
+    world = begin(rpm=60, priorities=[*PLAIN[::2], low])
+    while world.ask(priority="high").held:
+        pass
+    waiting = world.ask(priority="low")
+    for _ in range(50):
+        world.ask(priority="high")
+        world.after(1).poll()
+    assert waiting.held
+
+
+def test_a_floor_does_not_put_a_call_behind_lower_ones(begin: Begin) -> None:
+    """A head that may not draw below its floor keeps what it needs from lower priorities."""
+    floored = Priority("floored", level=-1, floor=0.5, strict=True)
+    world = begin(rpm=60, priorities=[*PLAIN[:2], floored])
+    while world.ask().held:
+        pass
+    world.cancel(list(world.calls.values())[-1])
+    waiting = world.ask(priority="floored")
+    for _ in range(40):
+        world.ask(priority="low")
+        world.after(1).poll()
+    assert waiting.held
+
+
 def test_a_lowered_tenant_limit_holds_for_who_is_at_the_head(begin: Begin) -> None:
     """A tenant's limit that is lowered holds for its calls that wait already."""
     own = [Limit("tokens", 600, headroom=0)]
