@@ -191,7 +191,7 @@ class Model:
 
     def _stand(self, ticket: Ticket, refusal: Status | None) -> Status:
         group, others = ticket.group, bool(self.tickets)
-        if refusal and (not others or group.lined):
+        if refusal and (not others or ticket.tenant in group.flows):
             return refusal
         self._enqueue(ticket)
         if others and (group.head is None or group.lined == 1):

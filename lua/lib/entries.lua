@@ -35,10 +35,11 @@ local function fits_alone(priority, tenant, cost)
   return not is_limited(tenant) or fit_at(own_buckets(tenant), cost) == now, borrows
 end
 
--- Ask the pump: the ticket is put into the line, and taken out again if it may not stay.
-local function stand(id, c, tenant, weight, cost, refusal)
+-- Ask the pump: the ticket is put into the line, and taken out again if it may not stay. Behind `k`
+-- others of its flow it need not ask.
+local function stand(id, c, k, tenant, weight, cost, refusal)
   local class = s.classes[c]
-  if refusal and (s.waiting == 0 or class[LINED] > 0) then return refusal end
+  if refusal and (s.waiting == 0 or k > 0) then return refusal end
   local others = s.waiting > 0
   enqueue(id, c, tenant, weight, cost)
   if others and (not class[HEAD] or class[LINED] == 1) then
@@ -76,7 +77,7 @@ local function acquire(id, entry)
   local refusal = nil
   if priority[MOST] >= 0 and priority[WAITS] >= priority[MOST] then refusal = FULL end
   if bits % 2 == 0 or bits >= PUNCTUAL and wait_us > patience_us then refusal = REFUSED end
-  local status = stand(id, c, tenant, weight, cost, refusal)
+  local status = stand(id, c, k, tenant, weight, cost, refusal)
   if status == GRANTED then return status, 0, 0 end
   return status, wait_us, ahead
 end

@@ -92,6 +92,25 @@ def test_a_floor_does_not_put_a_call_behind_lower_ones(begin: Begin) -> None:
     assert waiting.held
 
 
+def test_a_try_is_granted_where_a_call_that_waits_would_be(begin: Begin) -> None:
+    """A tenant that its own limits hold back does not make others wait, nor be refused."""
+    world = begin(tpm=6000, tenant_limits=[Limit("concurrency", 1, None)])
+    for _ in range(2):
+        world.ask(tenant="t", tokens=1)
+    assert world.ask(tenant="u", tokens=1, flags=0).held
+    assert world.ask(tenant="t", tokens=1, flags=0).status == Status.REFUSED
+
+
+def test_a_try_takes_its_place_between_the_flows(begin: Begin) -> None:
+    """A try of a tenant whose turn it is does not depend on whether it could wait."""
+    world = begin(tpm=600)
+    world.ask(tenant="t", tokens=600)
+    waiting = [world.ask(tenant="t", tokens=tokens) for tokens in (100, 590)]
+    world.after(15).poll()
+    assert [call.held for call in waiting] == [True, False]
+    assert world.ask(tenant="u", tokens=1, flags=0).held
+
+
 def test_a_lowered_tenant_limit_holds_for_who_is_at_the_head(begin: Begin) -> None:
     """A tenant's limit that is lowered holds for its calls that wait already."""
     own = [Limit("tokens", 600, headroom=0)]
