@@ -280,9 +280,12 @@ class Model:
         del self.tickets[ticket.id]
         self.ledger.standings[group.priority].waits -= 1
         flow = group.flows[ticket.tenant]
-        if flow.blocked_until is not None and len(flow.tickets) == 1:
+        was_blocked = flow.blocked_until is not None and flow.first is ticket
+        if was_blocked:
             self._blocked.discard((flow.blocked_until, group.number, flow.tag, ticket.tenant))
         group.leave(ticket, moved_us)
+        if was_blocked and flow.tickets:
+            group.unblock(ticket.tenant)
 
     def _find_head(self, group: Class) -> None:
         while found := group.first():

@@ -111,6 +111,16 @@ def test_a_try_takes_its_place_between_the_flows(begin: Begin) -> None:
     assert world.ask(tenant="u", tokens=1, flags=0).held
 
 
+def test_who_stood_behind_a_blocked_call_moves_up_at_once(begin: Begin) -> None:
+    """A call that its tenant's limits hold back gives way to the next one when it is cancelled."""
+    world = begin(tpm=6000, tenant_limits=[Limit("tokens", 600, headroom=0)])
+    world.ask(tenant="t", tokens=500)
+    big = world.ask(tenant="t", tokens=600)
+    small = world.ask(tenant="t", tokens=50)
+    world.cancel(big)
+    assert small.held
+
+
 def test_a_lowered_tenant_limit_holds_for_who_is_at_the_head(begin: Begin) -> None:
     """A tenant's limit that is lowered holds for its calls that wait already."""
     own = [Limit("tokens", 600, headroom=0)]
