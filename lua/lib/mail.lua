@@ -3,6 +3,12 @@
 local mail = {} -- owner -> {n, status, level…, …, count = grants}
 local asking, answered = nil, false -- the acquire under way hears of itself by its status
 
+-- How long until somebody must run; -1: nobody waits, or only an event can help.
+local function due_in(timer)
+  if not timer or timer[2] < 0 then return -1 end
+  return math.max(0, math.min(timer[2] - now, PRINT_MAX))
+end
+
 local function append_levels(list)
   for _, limit in ipairs(s.limits) do list[#list + 1] = units(limit[LEVEL], limit[DEN]) end
 end
@@ -31,8 +37,7 @@ local function send_mail(before)
   if news and keeper ~= owner and not mail[keeper] then mail[keeper] = {count = 0} end
   for name, letter in pairs(mail) do
     if name ~= owner then
-      local next_us = -1
-      if name == keeper and timer[2] >= 0 then next_us = math.max(0, timer[2] - now) end
+      local next_us = name == keeper and due_in(timer) or -1
       redis.call(ARGV[7], ARGV[6] .. name,
         table.concat({next_us, #s.limits, letter.count, table.concat(letter, ' ')}, ' '))
     end

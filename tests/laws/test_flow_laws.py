@@ -121,6 +121,14 @@ def test_who_stood_behind_a_blocked_call_moves_up_at_once(begin: Begin) -> None:
     assert small.held
 
 
+def test_a_far_time_is_told_in_digits(begin: Begin) -> None:
+    """A debt of years breaks no reply."""
+    world = begin(rpd=1)
+    world.settle(world.ask(requests=1), requests=5000)
+    assert world.ask(requests=1).status == Status.WAITING
+    assert world.poll().next_us > 0
+
+
 def test_a_lowered_tenant_limit_holds_for_who_is_at_the_head(begin: Begin) -> None:
     """A tenant's limit that is lowered holds for its calls that wait already."""
     own = [Limit("tokens", 600, headroom=0)]
