@@ -58,7 +58,10 @@ if blob and found[2] then
     end
   end
   state[1], state[8], state[9], state[15] = version, limits, priorities, 1
-  if cjson.encode(earlier.own) ~= cjson.encode(definition.own) then redis.call('DEL', KEYS[3]) end
+  if cjson.encode(earlier.own) ~= cjson.encode(definition.own) then
+    redis.call('DEL', KEYS[3])
+    for _, class in ipairs(state[11]) do class[8] = false end -- heads were found to fit by the old ones
+  end
   state[10] = full_buckets(definition.own)
   redis.call('SET', KEYS[1], cmsgpack.pack(state), 'PX', KEEP_STATE_MS)
 end

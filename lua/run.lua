@@ -69,11 +69,8 @@ end
 save_state()
 if line then line.send_mail(before) end
 
-local reply = {0, -1, 0, s.waiting, s.held, #s.limits}
-if s.timer then
-  if s.timer[2] >= 0 then reply[2] = math.max(0, s.timer[2] - now) end
-  if owner_of(s.timer[1]) == owner then reply[3] = 1 end
-end
+local mine = s.timer and owner_of(s.timer[1]) == owner
+local reply = {0, due_in(s.timer), mine and 1 or 0, s.waiting, s.held, #s.limits}
 append_levels(reply)
 local letter = mail[owner] or {}
 return table.concat(reply, ' ') .. (#results > 0 and ' ' or '') .. table.concat(results, ' ')

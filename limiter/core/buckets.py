@@ -82,8 +82,8 @@ def fit_at(
 ) -> tuple[int, int]:
     """Return when the cost fits if nothing happens but time, and which bucket it waits for longest.
 
-    `now`: it fits; −1: an event comes first. `floors` stay in the buckets (units, by bucket); what is
-    `ahead` (by dimension) is spoken for. A full bucket is always enough.
+    `now`: it fits; −1: an event comes first. `floors` stay in the buckets, what is `ahead` is spoken
+    for (both in units, by bucket). A full bucket is always enough.
     """
     longest, last = 0, 0
     for i, b in enumerate(buckets):
@@ -92,14 +92,23 @@ def fit_at(
             continue
         need = min(c + (floors[i] if floors else 0), b.capacity)
         if ahead:
-            need += min(of(ahead, b), b.capacity)
+            need += min(ahead[i], b.capacity)
         short = need * b.den - b.level
         if short > 0:
-            if b.num == 0:
+            if b.num == 0 or need > b.capacity:
                 return NOT_BEFORE_EVENT, i
             if (in_us := -(-short // b.num)) > longest:
                 longest, last = in_us, i
     return now + longest, last
+
+
+def needs(buckets: Buckets, cost: Sequence[int], floors: Sequence[int] | None) -> list[int]:
+    """Return how much must be in each bucket for the cost to fit, in units."""
+    costs = [of(cost, b) for b in buckets]
+    return [
+        min(c + (floors[i] if floors else 0), b.capacity) if c > 0 else 0
+        for i, (c, b) in enumerate(zip(costs, buckets, strict=True))
+    ]
 
 
 def exceeds(buckets: Buckets, cost: Sequence[int]) -> bool:

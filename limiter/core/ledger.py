@@ -14,7 +14,7 @@ from limiter.core.buckets import Bucket, Buckets, of
 from limiter.core.definition import Definition
 from limiter.core.flows import Class, Cost, Ticket
 from limiter.core.owners import Hold
-from limiter.core.standing import Standing, add_part, room_at
+from limiter.core.standing import Standing, add_part, needs, room_at
 from limiter.core.tenants import Tenants
 
 CHARGE_US_MAX = 2**40
@@ -68,6 +68,10 @@ class Ledger:
     ) -> tuple[int, int]:
         """Return when the limits have room for a call, and which one it waits for longest."""
         return room_at(standing, self.standings, self.buckets, cost, self.now, ahead)
+
+    def needs(self, standing: Standing, cost: Cost) -> list[int]:
+        """Return what a head that does not fit keeps from those behind it, by limit."""
+        return needs(standing, self.standings, self.buckets, cost, self.now)
 
     def fits_alone(self, standing: Standing, tenant: str, cost: Cost) -> bool | None:
         """Say, with nobody in the line, whether a call borrows beyond its share; None: no room."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from limiter.core.buckets import PRINT_MAX
 from limiter.core.flows import Id
 from limiter.core.layout import Grant, Message, Status
 
@@ -54,7 +55,7 @@ class Mail:
 
 def due_in(timer: Timer | None, now: int) -> int:
     """Return how long until somebody must run; −1: only an event can help."""
-    return max(0, timer[1] - now) if timer and timer[1] >= 0 else -1
+    return max(0, min(timer[1] - now, PRINT_MAX)) if timer and timer[1] >= 0 else -1
 
 
 def soonest(times: list[tuple[int, Id]]) -> Timer | None:

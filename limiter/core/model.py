@@ -106,7 +106,10 @@ class Model:
 
     def redefine(self, definition: Definition) -> None:
         """Take a new definition; what was used of a limit stays used."""
+        tenants = self.ledger.tenants
         self.ledger.redefine(definition)
+        for each in self.classes if self.ledger.tenants is not tenants else ():
+            each.head = None
 
     # --- owners ---------------------------------------------------------------------------
 
@@ -187,7 +190,7 @@ class Model:
 
     def _stand(self, ticket: Ticket, refusal: Status | None) -> Status:
         group, others = ticket.group, bool(self.tickets)
-        if refusal and (not others or group.lined):
+        if refusal and (not others or ticket.tenant in group.flows):
             return refusal
         self._enqueue(ticket)
         if others and (group.head is None or group.lined == 1):
@@ -231,11 +234,19 @@ class Model:
     def _take(self, key: Id, hold: Hold) -> None:
         self.ledger.take(hold)
         self.holds[key] = hold
+        self._forget_heads(hold.tenant)
 
     def _end_hold(self, hold: Hold, actual: Sequence[int], *, late: bool = False) -> None:
         self.ledger.true_up(hold, actual, late=late)
+        self._forget_heads(hold.tenant)
         if self._recheck and self.ledger.tenants.is_limited(hold.tenant):
             self._unblock_tenant(hold.tenant)
+
+    def _forget_heads(self, tenant: str) -> None:
+        """Look for heads anew that were found to fit by levels that have changed."""
+        for each in self.classes if self.ledger.tenants.is_limited(tenant) else ():
+            if each.head and each.head.tenant == tenant:
+                each.head = None
 
     def _outlook(self, ticket: Ticket, seq: int | None) -> tuple[int, int]:
         """Return how long a ticket waits at most, and how many go first; seq None: a new one."""
@@ -268,9 +279,12 @@ class Model:
         del self.tickets[ticket.id]
         self.ledger.standings[group.priority].waits -= 1
         flow = group.flows[ticket.tenant]
-        if flow.blocked_until is not None and len(flow.tickets) == 1:
+        was_blocked = flow.blocked_until is not None and flow.first is ticket
+        if was_blocked:
             self._blocked.discard((flow.blocked_until, group.number, flow.tag, ticket.tenant))
         group.leave(ticket, moved_us)
+        if was_blocked and flow.tickets:
+            group.unblock(ticket.tenant)
 
     def _find_head(self, group: Class) -> None:
         while found := group.first():
@@ -334,7 +348,7 @@ class Model:
         times: list[tuple[int, Id]] = []
         for each in found:
             cost, at = each.head.cost, each.better_us
-            if self.ledger.exceeds("", cost):
+            if self.ledger.exceeds(each.head.tenant, cost):
                 self._leave(each, Status.NEVER)
                 return True
             if each.rank != BARRED:
@@ -344,7 +358,7 @@ class Model:
                     return True
                 if ahead is None:
                     self.ledger.bottleneck, ahead = last, []
-                add_part(ahead, cost, 1, 1)
+                add_part(ahead, self.ledger.needs(each.standing, cost), 1, 1)
                 if len(found) > 1:
                     times.append((each.better_us, each.head.id))
             times.append((at, each.head.id))

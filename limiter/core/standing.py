@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from limiter.core import buckets as arithmetic
 from limiter.core.buckets import NOT_BEFORE_EVENT, Bucket, Buckets, fit_at
 
 FOREVER = 2**52
@@ -92,6 +93,14 @@ def room_at(
         return opened, last
     lent = max(opened, until_us)
     return (lent if guarded == NOT_BEFORE_EVENT else min(guarded, lent)), last
+
+
+def needs(
+    standing: Standing, others: Sequence[Standing], buckets: Buckets, cost: Sequence[int], now: int
+) -> list[int]:
+    """Return what a head that does not fit needs, by limit: its floors as well while they hold."""
+    guarded = guarded_until(standing, others) > now
+    return arithmetic.needs(buckets, cost, standing.floors if guarded else None)
 
 
 def add_part(total: list[int], queued: Sequence[int], part: int, whole: int) -> None:

@@ -10,6 +10,7 @@
 --@const SINCE 6
 --@const QUEUED 7
 --@const HEAD 8
+--@const HEAD_TENANT 5
 
 local function class_of(priority, route)
   for c, class in ipairs(s.classes) do

@@ -11,7 +11,7 @@ local function block(flow, tag, seq, id, at)
   if not s.recheck or until_us < s.recheck[1] then s.recheck = {until_us, id} end
 end
 
-local function unblock(flow, record)
+unblock = function(flow, record)
   local class = s.classes[tonumber(string.sub(flow, 1, 4))]
   local seq = first_of(flow)
   local tag = math.max(class[VIRTUAL], tag_of(record))

@@ -6,6 +6,13 @@
 --@const TENANT 4
 --@const COST 5
 
+-- Whoever is at the head for a tenant was found to fit by levels that have changed.
+local function forget_heads(tenant)
+  for _, class in ipairs(s.classes) do
+    if class[HEAD] and class[HEAD][HEAD_TENANT] == tenant then class[HEAD] = false end
+  end
+end
+
 local function take(id, p, lent, tenant, cost)
   take_from(s.limits, cost)
   local shares = s.priorities[p][SHARES]
@@ -14,6 +21,7 @@ local function take(id, p, lent, tenant, cost)
     local buckets = own_buckets(tenant)
     take_from(buckets, cost)
     buckets.touched = true
+    forget_heads(tenant)
   end
   redis.call('HSET', HOLDS, id, cmsgpack.pack({now, p, lent and 1 or 0, tenant, cost}))
   if s.held == 0 then redis.call('PEXPIRE', HOLDS, KEEP_MS) end
@@ -44,6 +52,7 @@ local function end_hold(hold, actual, late)
     local buckets = own_buckets(tenant)
     true_up(buckets, cost, actual, late)
     buckets.touched = true
+    forget_heads(tenant)
     if s.recheck then the_line().unblock_tenant(tenant) end
   end
 end

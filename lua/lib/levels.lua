@@ -13,7 +13,7 @@ end
 
 -- When the cost fits if nothing happens but time (`now`: it does already), and which bucket it
 -- waits for longest. A full bucket is always enough. `floors` stay in the buckets; what is `ahead`,
--- by dimension, is spoken for by others.
+-- by bucket, is spoken for by others.
 local function fit_at(buckets, cost, floors, ahead)
   local longest, last = 0, 1
   for i, bucket in ipairs(buckets) do
@@ -21,10 +21,10 @@ local function fit_at(buckets, cost, floors, ahead)
     if c > 0 then
       local need = floors and c + floors[i] or c
       if need > bucket[CAP] then need = bucket[CAP] end
-      if ahead then need = need + math.min(ahead[bucket[DIM]] or 0, bucket[CAP]) end
+      if ahead then need = need + math.min(ahead[i] or 0, bucket[CAP]) end
       local short = need * bucket[DEN] - bucket[LEVEL]
       if short > 0 then
-        if bucket[NUM] == 0 then return NOT_BEFORE_EVENT, i end
+        if bucket[NUM] == 0 or need > bucket[CAP] then return NOT_BEFORE_EVENT, i end
         local in_us = ceil_div(short, bucket[NUM])
         if in_us > longest then longest, last = in_us, i end
       end

@@ -37,6 +37,8 @@ local function read_ticket(id)
   return {seq = a[1], at = a[2], class = a[3], tenant = a[4], weight = a[5], cost = a[6]}
 end
 
+local unblock -- lib/heads.lua
+
 -- Take a ticket out; `moved_us` is what its flow is charged for it (0: it was not served).
 local function remove_ticket(id, ticket, moved_us)
   local class, flow = s.classes[ticket.class], flow_name(ticket.class, ticket.tenant)
@@ -50,7 +52,9 @@ local function remove_ticket(id, ticket, moved_us)
   if not seq then
     class[WEIGHTS] = math.max(0, class[WEIGHTS] - ticket.weight)
     move_flow(flow, record, tag > class[VIRTUAL] and idles(tag) or nil)
-  elseif string.sub(record, 1, 1) == 'w' and record ~= waits(tag, seq) then
+  elseif string.sub(record, 1, 1) == 'b' then
+    if seq > ticket.seq then unblock(flow, record) end -- the one that did not fit has gone
+  elseif record ~= waits(tag, seq) then
     move_flow(flow, record, waits(tag, seq))
   end
 end

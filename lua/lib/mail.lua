@@ -26,8 +26,7 @@ local function send_mail(before)
   if news and keeper ~= owner and not mail[keeper] then mail[keeper] = {count = 0} end
   for name, letter in pairs(mail) do
     if name ~= owner then
-      local next_us = -1
-      if name == keeper and timer[2] >= 0 then next_us = math.max(0, timer[2] - now) end
+      local next_us = name == keeper and due_in(timer) or -1
       redis.call(ARGV[7], ARGV[6] .. name,
         table.concat({next_us, #s.limits, letter.count, table.concat(letter, ' ')}, ' '))
     end

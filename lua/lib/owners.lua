@@ -5,6 +5,12 @@
 
 local function owner_of(id) return string.match(id, '^[^:]*') end
 
+-- How long until a ticket's owner must run; -1: nobody waits, or only an event can help.
+local function due_in(timer)
+  if not timer or timer[2] < 0 then return -1 end
+  return math.max(0, math.min(timer[2] - now, PRINT_MAX))
+end
+
 local function read_owner(name)
   local text = redis.call('HGET', NUMBERS, name)
   if not text then return nil end

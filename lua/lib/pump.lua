@@ -11,7 +11,7 @@ end
 -- Take a head out of the line, for good or because it never fits; a lost owner's is passed over.
 local function leave(candidate, status)
   local class, head = s.classes[candidate.c], candidate.head
-  local id, tenant = head[1], head[5]
+  local id, tenant = head[1], head[HEAD_TENANT]
   local served = status == GRANTED and is_alive(owner_of(id))
   local charge = 0
   if served then
@@ -39,7 +39,8 @@ local function step()
   end
   for _, candidate in ipairs(list) do
     local at, last = candidate.better_at, nil
-    if exceeds(s.limits, candidate.cost) then
+    local limited = is_limited(candidate.head[HEAD_TENANT])
+    if exceeds(s.limits, candidate.cost) or limited and exceeds(s.own, candidate.cost) then
       leave(candidate, NEVER)
       return true
     end
@@ -50,7 +51,7 @@ local function step()
         return true
       end
       if not ahead then s.bottleneck, ahead = last, {} end
-      for i, amount in ipairs(candidate.cost) do ahead[i] = (ahead[i] or 0) + amount end
+      keep_ahead(candidate.priority, candidate.cost, ahead)
       if #list > 1 then note(candidate, candidate.better_at) end
     end
     note(candidate, at)

@@ -18,6 +18,16 @@ local function rank_of(priority, cost, since)
   return BORROWING, entitled
 end
 
+-- Note what a head that does not fit needs, by limit: its floors as well while they hold.
+local function keep_ahead(priority, cost, ahead)
+  local floors = priority[FLOORS] and guarded_until(priority) > now and priority[FLOORS]
+  for i, bucket in ipairs(s.limits) do
+    local c = cost[bucket[DIM]] or 0
+    local need = c > 0 and math.min(c + (floors and floors[i] or 0), bucket[CAP]) or 0
+    ahead[i] = (ahead[i] or 0) + need
+  end
+end
+
 -- The heads of all classes, first those that go first: by rank, precedence, arrival.
 local function candidates()
   local list = {}

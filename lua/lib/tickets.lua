@@ -7,10 +7,10 @@ local function refusal_of(priority, bits, patience_us, wait_us)
 end
 
 -- Put a ticket into the line and ask the pump, if it may be the next one; one that may not stay is
--- taken out again.
+-- taken out again. Behind `k` others of its flow it need not ask.
 local function stand(id, c, tenant, weight, cost, k, refusal)
   local class = s.classes[c]
-  if refusal and (s.waiting == 0 or class[LINED] > 0) then return refusal end
+  if refusal and (s.waiting == 0 or k > 0) then return refusal end
   local others = s.waiting > 0
   enqueue(id, c, tenant, weight, cost, k)
   if others and (not class[HEAD] or class[LINED] == 1) then
