@@ -57,7 +57,8 @@ def sync_client(url: str, timeout_s: float) -> Any:
 
             hosts, service, options = _sentinel(url)
             made: Any = sentinel.Sentinel
-            return made(hosts, **settings).master_for(service, **settings, **options)
+            asked = _of_sentinels(settings, timeout_s)
+            return made(hosts, sentinel_kwargs=asked).master_for(service, **settings, **options)
         if kind.endswith("+cluster"):
             from redis.cluster import RedisCluster
 
@@ -88,7 +89,8 @@ def async_client(url: str, timeout_s: float) -> Any:
 
             hosts, service, options = _sentinel(url)
             made: Any = sentinel.Sentinel
-            return made(hosts, **settings).master_for(service, **settings, **options)
+            asked = _of_sentinels(settings, timeout_s)
+            return made(hosts, sentinel_kwargs=asked).master_for(service, **settings, **options)
         if kind.endswith("+cluster"):
             from redis.asyncio.cluster import RedisCluster
 
@@ -119,6 +121,11 @@ def async_node(node: Any) -> Any:
     settings = {**node.connection_kwargs, "retry": Retry(NoBackoff(), 0)}
     pool = redis.asyncio.ConnectionPool(node.connection_class, **settings)
     return redis.asyncio.Redis(connection_pool=pool)
+
+
+def _of_sentinels(settings: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+    """Say how the sentinels themselves are asked: one that is silent must not hold us up."""
+    return {**settings, "socket_timeout": min(CONNECT_S, timeout_s)}
 
 
 def _sentinel(url: str) -> tuple[list[tuple[str, int]], str, dict[str, Any]]:

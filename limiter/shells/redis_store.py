@@ -29,8 +29,7 @@ AWAY = (
     exceptions.BusyLoadingError,
     exceptions.ReadOnlyError,
     exceptions.TryAgainError,
-    exceptions.ClusterDownError,
-    exceptions.MasterDownError,
+    exceptions.ClusterError,  # down, or a slot stayed between two nodes for long
     exceptions.RedisClusterException,  # no RedisError: nobody serves the slot, no node answers
     OSError,
     TimeoutError,
@@ -69,6 +68,12 @@ def _text(value: Any) -> str:
 def _found(values: list[Any]) -> Found | None:
     version, definition, origin = values
     return None if version is None else (_text(version), _text(definition), _text(origin))
+
+
+def _sentinels(client: Any) -> list[Any]:
+    """Return the clients that ask the sentinels, which nobody else closes."""
+    manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
+    return manager.sentinels if manager else []
 
 
 def _home(cluster: Any, channel: str) -> Any:
@@ -196,6 +201,8 @@ class RedisStore:
             self.client.close()
             if not self.sharded:
                 self.client.connection_pool.disconnect()
+            for sentinel in _sentinels(self.client):
+                sentinel.close()
 
 
 class AsyncRedisStore:
@@ -311,3 +318,5 @@ class AsyncRedisStore:
             await self.client.aclose()
             if not self.sharded:
                 await self.client.connection_pool.disconnect()
+            for sentinel in _sentinels(self.client):
+                await sentinel.aclose()
