@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from benchmarks import fleet, peers, speed
+from benchmarks import fleet, peers, speed, wakeups
 from benchmarks.report import Row, publish
 from benchmarks.servers_redis import redis_server
 
@@ -33,6 +33,7 @@ def main() -> int:
         rows += _peer(redis.url)
         rows += speed.long_line(redis.url)
         rows += speed.memory(redis.url)
+        rows += wakeups.rows(redis.url)
         rows += fleet.rows(redis.url)
         met = publish(rows, redis_version=redis.version, into=_RESULTS)
     return 0 if met else 1

@@ -25,6 +25,14 @@ def url() -> Iterator[str]:
         yield address
 
 
+@pytest.fixture
+def no_polls(monkeypatch: pytest.MonkeyPatch) -> float:
+    """Leave wake-ups alone with their work: nothing polls. Return a lease that has no need of it."""
+    for name in ("POLL_US", "STANDING_POLL_US"):
+        monkeypatch.setattr(f"limiter.core.line.{name}", 3_600_000_000)
+    return 3600.0
+
+
 _counter = itertools.count()
 
 

@@ -2,13 +2,15 @@
 
 Pure: the shells call it under their own mutual exclusion and give it the time. Calls that are ready
 together leave in one batch; one batch is under way at a time; a batch whose answer was lost is sent
-again under a new number, marked so that nothing happens twice.
+again under a new number, marked so that nothing happens twice. Waiters do not poll: a grant comes
+in an answer or as a wake-up, and a wake-up that was lost is found out as `Line` promises.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from limiter.core import layout
@@ -17,9 +19,13 @@ from limiter.core.layout import Entry, Grant, Message, Op, Outcome, Reply, Resul
 from limiter.core.priority import DEFAULT
 from limiter.errors import StoreError
 
-POLL_US = 250_000  # how late a lost wake-up is found out
+POLL_US = 250_000  # how late a wake-up that was lost in silence is found out while the line moves
+STANDING_POLL_US = 600_000  # and while it stands: a process's polls stay below two a second
+MOVING_US = 1_000_000  # how long a line counts as moving after the last thing that was seen of it
 BATCH = 256  # entries in a batch: a run of some milliseconds, so that nobody waits long behind it
-CONFIRM = 256  # tickets asked about at once after a lost wake-up
+CONFIRM = 256  # tickets asked about at once when wake-ups may have been lost
+POLLED = 32  # tickets asked about in a poll: 1 us each, and few processes have more of them
+SCANNED = 1_000  # tickets looked through for the oldest ones of their flows
 POSTED_MAX = 100_000
 BACKOFF_US = 50_000  # after a failure, doubled with each one in a row; the shells add jitter
 BACKOFF_MAX_US = 1_000_000
@@ -114,9 +120,27 @@ class Batch:
 
 
 class Line:
-    """Hold the calls of one owner on one quota."""
+    """Hold the calls of one owner on one quota.
 
-    def __init__(self, definition: Definition, owner: str, lease_us: int, patience_us: int) -> None:
+    What becomes of a wake-up that does not arrive, counted from when it was sent:
+
+    - The connection was cut, the server unsubscribed us, or the subscription was not yet there: the
+      shell calls `confirm` once the subscription stands (again), and every ticket is asked about
+      at once: within 250 ms, or within a second from when an absent store is back.
+    - The connection lives and lost it all the same (nothing tells us): one poll finds it out,
+      within 250 ms while the line moves, that is for 1 s after anything but a refill was seen of
+      it, and within 600 ms while it stands. A poll asks about the oldest ticket, which first come
+      first served grants first, and goes round the others, 31 at a time.
+
+    What this costs does not grow with the tickets: a line that stands sends five commands in
+    three seconds. The lines of one owner share them (`waiting`): with k quotas that stand the
+    600 ms become k times as long, at most a third of the lease, which every owner sends anyway.
+    """
+
+    def __init__(
+        self, definition: Definition, owner: str, lease_us: int, patience_us: int,
+        waiting: set[Line] | None = None,
+    ) -> None:  # fmt: skip
         self.definition = definition
         self.owner = owner
         self.lease_us = lease_us
@@ -128,8 +152,15 @@ class Line:
         self.outdated = False  # the definition must be read again before the next batch
         self._number = 0
         self._n = 0
+        self._waiting: set[Line] = set() if waiting is None else waiting
         self._fit_us: int | None = None
         self._heard_us = 0
+        self._moved_us = 0
+        self._asked_us = 0  # when tickets were asked about
+        self._turn = 0  # the next ticket to be polled
+        self._unsure = False  # wake-ups may have been lost: all tickets are to be asked about
+        self._sweep: list[int] = []  # those of them that are still to be asked about
+        self._seen = (0, 0)
         self._failing_since_us: int | None = None
         self._failures = 0
         self._retry_us = 0
@@ -166,14 +197,14 @@ class Line:
 
     # --- batches --------------------------------------------------------------------------
 
-    def depart(self) -> Batch | None:
+    def depart(self, now_us: int) -> Batch | None:
         """Return the next batch, unless one is under way or there is nothing to send."""
         if self.flying or self.outdated or not self.outbox:
             return None
-        return self._depart()
+        return self._depart(now_us)
 
-    def _depart(self) -> Batch:
-        requests = self.outbox[:BATCH]
+    def _depart(self, now_us: int) -> Batch:
+        requests = self.outbox[:BATCH] + [Request(Op.RENEW, n) for n in self._suspects(now_us)]
         del self.outbox[:BATCH]
         self._number += 1
         entries = [request.entry(self.definition) for request in requests]
@@ -190,6 +221,7 @@ class Line:
             self._again(batch.requests)
             return []
         self._set_timer(reply.next_us if reply.mine else -1, now_us)
+        self._watch(batch, reply, now_us)
         ended: list[Request] = []
         for request, result in zip(batch.requests, reply.results, strict=True):
             if request.op == Op.RENEW:
@@ -197,6 +229,14 @@ class Line:
             elif self._apply(request, result):
                 ended.append(request)
         return ended + self._granted(reply.grants)
+
+    def _watch(self, batch: Batch, reply: Reply, now_us: int) -> None:
+        """Note whether anything but a refill happened since the last answer."""
+        seen = (reply.waiting, reply.held)
+        ours = any(request.op != Op.RENEW for request in batch.requests)
+        if ours or reply.grants or seen != self._seen:
+            self._moved_us = now_us
+        self._seen = seen
 
     def lost(self, error: StoreError, now_us: int, *, retry: bool) -> list[Request]:
         """Take note that the store gave no answer; return the requests that fail of it.
@@ -229,14 +269,15 @@ class Line:
         return failed
 
     def _again(self, requests: Iterable[Request]) -> None:
+        self._unsure = True  # grants of ours may have been in the answer
         wanted = [request for request in requests if not self._is_moot(request)]
         for request in wanted:
             request.asked_before = True
         self.outbox[:0] = wanted
 
     def _is_moot(self, request: Request) -> bool:
-        # A call that was given up has its cancel behind it in the outbox.
-        return request.op == Op.ACQUIRE and request.done
+        # A call that was given up has its cancel behind it in the outbox; questions are put anew.
+        return request.op == Op.RENEW or (request.op == Op.ACQUIRE and request.done)
 
     def redefine(self, definition: Definition) -> None:
         """Go on under another version of the quota."""
@@ -270,13 +311,11 @@ class Line:
         ticket = self.tickets.get(n)
         if ticket is None or result.status == Status.WAITING:
             return []
+        self._unsure |= not self._sweep  # where one wake-up was lost, others may have been
         if result.status == Status.GONE:
             # The store lost it: it goes to the end of the line, as a new one.
             self.outbox.append(self.tickets.pop(n))
             return []
-        # Where one wake-up was lost, others may have been.
-        if not any(request.op == Op.RENEW for request in self.outbox):
-            self._ask([other for other in list(self.tickets)[:CONFIRM] if other != n])
         return self._granted([Grant(n, result.status, result.levels)])
 
     def _granted(self, grants: Iterable[Grant]) -> list[Request]:
@@ -289,6 +328,7 @@ class Line:
             if status == Status.GRANTED:
                 self.held.add(n)
             ended.append(request)
+        (self._waiting.add if self.tickets else self._waiting.discard)(self)
         return ended
 
     def hear(self, message: Message, now_us: int) -> list[Request]:
@@ -299,13 +339,47 @@ class Line:
         """
         if message.next_us >= 0:
             self._set_timer(message.next_us, now_us)
+        self._moved_us = now_us
         if now_us - self._heard_us > self.lease_us // 2:
-            self._ask([grant.n for grant in message.grants if grant.n in self.tickets])
+            self._unsure = True
             return []
         return self._granted(message.grants)
 
-    def _ask(self, numbers: Iterable[int]) -> None:
-        self.outbox += [Request(Op.RENEW, n) for n in numbers]
+    def confirm(self) -> None:
+        """Take note that wake-ups are heard from now on; what was sent before may be lost."""
+        self._unsure = True
+
+    @property
+    def _doubtful(self) -> bool:
+        return bool(self.tickets) and (self._unsure or bool(self._sweep))
+
+    def _suspects(self, now_us: int) -> list[int]:
+        """Choose the tickets to ask about in the batch that leaves now.
+
+        Some of them ride along with our own calls too: a line that is never quiet is never polled.
+        """
+        if self._unsure:
+            # Only now, not in `confirm`: with no batch under way, every ticket is known.
+            self._unsure, self._sweep = False, list(self.tickets)
+        if self._sweep:
+            chosen = self._sweep[:CONFIRM]
+            del self._sweep[:CONFIRM]
+        elif self.tickets and now_us >= self._asked_us + POLL_US:
+            chosen = self._in_turn()
+        else:
+            return []
+        self._asked_us = now_us
+        return chosen
+
+    def _in_turn(self) -> list[int]:
+        """Choose the oldest ticket of each flow, the first that a grant can be missed of, and others."""
+        heads: dict[tuple[str, str], int] = {}
+        for n, request in islice(self.tickets.items(), SCANNED):
+            heads.setdefault((request.asking.priority, request.asking.tenant), n)
+        most = POLLED // 2
+        others = list(islice(self.tickets, self._turn, self._turn + most))
+        self._turn = self._turn + most if len(others) == most else 0
+        return list(dict.fromkeys([*islice(heads.values(), most), *others]))
 
     @property
     def failing(self) -> bool:
@@ -330,22 +404,28 @@ class Line:
         """Return when a batch must leave; None: not before something else happens."""
         if self.flying:
             return None
-        if self.outbox:
+        if self.outbox or self._doubtful:
             return self._retry_us if self._failures else self._heard_us
         if self.idle:
             return None
         if self._failures:
             return self._retry_us
-        if not self.tickets:
-            return self._heard_us + self.lease_us // 3
-        poll = self._heard_us + POLL_US
-        return poll if self._fit_us is None else min(self._fit_us, poll)
+        due = self._heard_us + self.lease_us // 3
+        if self.tickets:
+            due = min(due, self._poll_us())
+            due = due if self._fit_us is None else min(self._fit_us, due)
+        return due
+
+    def _poll_us(self) -> int:
+        """Return when tickets must be asked about, unless an answer comes before."""
+        due = self._heard_us + STANDING_POLL_US * max(1, len(self._waiting))
+        if self._heard_us < self._moved_us + MOVING_US:
+            due = min(due, max(self._heard_us, self._moved_us) + POLL_US)
+        return due
 
     def tick(self, now_us: int) -> Batch | None:
         """Return a batch if it is time for one, though nobody asks for anything."""
         due = self.due_us()
         if due is None or now_us < due or self.outdated:
             return None
-        if self.tickets and now_us >= self._heard_us + POLL_US:
-            self._ask(list(self.tickets)[:1])
-        return self._depart()
+        return self._depart(now_us)

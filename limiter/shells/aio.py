@@ -101,6 +101,7 @@ class AsyncShell:
         self._lease_us, self._patience_us = int(lease_s * 1e6), int(patience_s * 1e6)
         self._lanes: dict[str, Lane] = {}
         self._channels: dict[str, Lane] = {}
+        self._waiting: set[Line] = set()  # the lines that have tickets: they share the polls
         self._opening = asyncio.Lock()
         self._listener: Any = None
         self._closed = False
@@ -121,7 +122,7 @@ class AsyncShell:
 
     async def _open(self, name: str) -> Lane:
         definition = await self._agree(name, follow=False)
-        line = Line(definition, self.owner, self._lease_us, self._patience_us)
+        line = Line(definition, self.owner, self._lease_us, self._patience_us, self._waiting)
         wire = Wire(layout.keys(name), self.owner, self._lease_us, sharded=self.store.sharded)
         lane = self._lanes[name] = self._channels[wire.channel] = Lane(line, wire)
         return lane
@@ -238,18 +239,18 @@ class AsyncShell:
                 if line.outdated:
                     ended = await self._redefine(lane)
                 else:
-                    batch = line.depart() or line.tick(now_us())
+                    batch = line.depart(now := now_us()) or line.tick(now)
                     if batch is None:
                         break
                     ended = await self._run(lane, batch)
                 for request in ended:
                     _resolve(request)
+                if line.tickets and not lane.joined:
+                    self._join(lane)  # at once: a busy flight may never end
                 if pause_us := line.backoff_us(now_us()):
                     await asyncio.sleep(pause_us / 1e6 * random.uniform(0.5, 1.0))
         finally:
             lane.flight = None
-            if line.tickets and not lane.joined:
-                self._join(lane)
             self._mind(lane)
 
     async def _run(self, lane: Lane, batch: Batch) -> list[Request]:
@@ -279,6 +280,7 @@ class AsyncShell:
         if isinstance(self.store, AsyncMemoryStore):
             # The one that grants may be another thread.
             self.store.store.subscribe(channel, self._hear_from_afar)
+            lane.line.confirm()
             return
         if self._listener is None:
             from limiter.shells.listen import AsyncListener
@@ -286,8 +288,16 @@ class AsyncShell:
             self._listener = AsyncListener(
                 self.store,  # type: ignore[arg-type]  # the only other store
                 lambda channel, data: self._hear(channel, layout.parse_message(data)),
+                self._confirm,
             )
         self._listener.subscribe(channel)
+
+    def _confirm(self, channel: str) -> None:
+        """Ask about the tickets, now that wake-ups are heard."""
+        lane = self._channels[channel]
+        lane.line.confirm()
+        if not self._closed:
+            self._kick(lane)
 
     def _hear_from_afar(self, channel: str, message: Message) -> None:
         with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
@@ -297,8 +307,6 @@ class AsyncShell:
         lane = self._channels[channel]
         for request in lane.line.hear(message, now_us()):
             _resolve(request)
-        if lane.line.outbox:
-            self._kick(lane)
         self._mind(lane)
 
     def _mind(self, lane: Lane) -> None:

@@ -14,6 +14,7 @@ from limiter.errors import ConfigError
 SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel",
            "redis+cluster", "rediss+cluster", "memory")  # fmt: skip
 CONNECT_S = 5.0
+_CONNECTIONS = 2**16  # more than anybody opens: redis-py's full pools refuse instead of waiting
 
 
 def scheme(url: str) -> str:
@@ -38,7 +39,7 @@ def _hidden(url: str) -> str:
 
 
 def sync_client(url: str, timeout_s: float) -> Any:
-    """Make a sync client; nothing is connected yet."""
+    """Make a sync client; nothing is connected yet, but for a cluster's, which looks around."""
     import redis
     from redis.backoff import NoBackoff
     from redis.retry import Retry
@@ -47,6 +48,7 @@ def sync_client(url: str, timeout_s: float) -> Any:
         "retry": Retry(NoBackoff(), 0),
         "socket_timeout": timeout_s,
         "socket_connect_timeout": min(CONNECT_S, timeout_s),
+        "max_connections": _CONNECTIONS,
     }
     kind = scheme(url)
     try:
@@ -55,12 +57,13 @@ def sync_client(url: str, timeout_s: float) -> Any:
 
             hosts, service, options = _sentinel(url)
             made: Any = sentinel.Sentinel
-            return made(hosts, **settings).master_for(service, **settings, **options)
+            asked = _of_sentinels(settings, timeout_s)
+            return made(hosts, sentinel_kwargs=asked).master_for(service, **settings, **options)
         if kind.endswith("+cluster"):
             from redis.cluster import RedisCluster
 
             return RedisCluster.from_url(url.replace("+cluster", "", 1), **settings)
-        pool = redis.ConnectionPool.from_url(url, max_connections=2**16, **settings)
+        pool = redis.ConnectionPool.from_url(url, **settings)
         return redis.Redis(connection_pool=pool)
     except ValueError as exc:
         raise ConfigError(f"The URL {_hidden(url)!r} is not understood: {exc}.") from exc
@@ -77,6 +80,7 @@ def async_client(url: str, timeout_s: float) -> Any:
         "retry": Retry(NoBackoff(), 0),
         "socket_timeout": None,
         "socket_connect_timeout": min(CONNECT_S, timeout_s),
+        "max_connections": _CONNECTIONS,
     }
     kind = scheme(url)
     try:
@@ -85,15 +89,43 @@ def async_client(url: str, timeout_s: float) -> Any:
 
             hosts, service, options = _sentinel(url)
             made: Any = sentinel.Sentinel
-            return made(hosts, **settings).master_for(service, **settings, **options)
+            asked = _of_sentinels(settings, timeout_s)
+            return made(hosts, sentinel_kwargs=asked).master_for(service, **settings, **options)
         if kind.endswith("+cluster"):
             from redis.asyncio.cluster import RedisCluster
 
             return RedisCluster.from_url(url.replace("+cluster", "", 1), **settings)
-        pool: Any = redis.asyncio.ConnectionPool.from_url(url, max_connections=2**16, **settings)
+        pool: Any = redis.asyncio.ConnectionPool.from_url(url, **settings)
         return redis.asyncio.Redis(connection_pool=pool)
     except ValueError as exc:
         raise ConfigError(f"The URL {_hidden(url)!r} is not understood: {exc}.") from exc
+
+
+def sync_node(cluster: Any, node: Any) -> Any:
+    """Make a client to one node alone: a cluster's closes its connections, from any thread."""
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    pool = cluster.get_redis_connection(node).connection_pool
+    settings = {**pool.connection_kwargs, "retry": Retry(NoBackoff(), 0)}
+    return redis.Redis(connection_pool=redis.ConnectionPool(pool.connection_class, **settings))
+
+
+def async_node(node: Any) -> Any:
+    """Make an asyncio client to one node alone, for the same reason."""
+    import redis.asyncio
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+
+    settings = {**node.connection_kwargs, "retry": Retry(NoBackoff(), 0)}
+    pool = redis.asyncio.ConnectionPool(node.connection_class, **settings)
+    return redis.asyncio.Redis(connection_pool=pool)
+
+
+def _of_sentinels(settings: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+    """Say how the sentinels themselves are asked: one that is silent must not hold us up."""
+    return {**settings, "socket_timeout": min(CONNECT_S, timeout_s)}
 
 
 def _sentinel(url: str) -> tuple[list[tuple[str, int]], str, dict[str, Any]]:

@@ -83,10 +83,13 @@ def sync_store(url: Any, timeout_s: float, user: Hashable) -> sync.Store:
         revive = lambda: embedded.join(user)  # noqa: E731
     if isinstance(url, str) and connect.scheme(url) == "memory":
         return MemoryStore.at(url)
-    from limiter.shells.redis_store import RedisStore
+    from limiter.shells.redis_store import FOREIGN, RedisStore, translated
 
     owned = isinstance(url, str)
-    client = connect.sync_client(url, timeout_s) if owned else _expect(url, "sync")
+    try:
+        client = connect.sync_client(url, timeout_s) if owned else _expect(url, "sync")
+    except FOREIGN as exc:
+        raise translated(exc) from exc
     return RedisStore(client, owned=owned, revive=revive)
 
 

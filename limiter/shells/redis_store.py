@@ -20,19 +20,21 @@ from limiter.core import layout
 from limiter.core.layout import Keys
 from limiter.core.line import Batch
 from limiter.errors import ScriptError, StoreError, StoreRefused, StoreTimeout
+from limiter.shells import connect
 from limiter.shells.wire import Wire
 
-_AWAY = (
+AWAY = (
     exceptions.ConnectionError,
     exceptions.TimeoutError,
     exceptions.BusyLoadingError,
     exceptions.ReadOnlyError,
     exceptions.TryAgainError,
-    exceptions.ClusterDownError,
-    exceptions.MasterDownError,
+    exceptions.ClusterError,  # down, or a slot stayed between two nodes for long
+    exceptions.RedisClusterException,  # no RedisError: nobody serves the slot, no node answers
     OSError,
     TimeoutError,
 )
+FOREIGN = (exceptions.RedisError, *AWAY)  # whatever redis-py raises for reasons outside of us
 _REFUSED = (
     exceptions.AuthenticationError,
     exceptions.AuthorizationError,
@@ -50,7 +52,7 @@ def translated(error: BaseException) -> StoreError:
         )
     if isinstance(error, (exceptions.TimeoutError, TimeoutError)):
         return StoreTimeout(f"Redis did not answer in time: {error}. Check its load and network.")
-    if isinstance(error, _AWAY):
+    if isinstance(error, AWAY):
         return StoreError(f"Redis is away: {error}. Check that it runs and can be reached.")
     return ScriptError(f"Redis refused a script: {error}. If its memory is full, raise maxmemory.")
 
@@ -66,6 +68,25 @@ def _text(value: Any) -> str:
 def _found(values: list[Any]) -> Found | None:
     version, definition, origin = values
     return None if version is None else (_text(version), _text(definition), _text(origin))
+
+
+def _sentinels(client: Any) -> list[Any]:
+    """Return the clients that ask the sentinels, which nobody else closes."""
+    manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
+    return manager.sentinels if manager else []
+
+
+def _home(cluster: Any, channel: str) -> Any:
+    try:
+        return cluster.get_node_from_key(channel)
+    except AWAY:
+        return None
+
+
+def _known(node: Any) -> Any:
+    if node is None:
+        raise exceptions.ConnectionError("No node is known to serve the channel.")
+    return node
 
 
 _FIELDS = ("version", "definition", "origin")
@@ -97,7 +118,7 @@ class RedisStore:
                     raise
             keys = len(wire.keys.all())
             answer: bytes = self.client.eval(wire.script.source, keys, *wire.arguments(batch))
-        except (exceptions.RedisError, OSError) as exc:
+        except FOREIGN as exc:
             if self._revive:
                 self._revive()
             raise translated(exc) from exc
@@ -134,7 +155,7 @@ class RedisStore:
         """Return a quota's definition, or None; one round trip."""
         try:
             return _found(self.client.hmget(keys.quota, _FIELDS))
-        except (exceptions.RedisError, OSError) as exc:
+        except FOREIGN as exc:
             raise translated(exc) from exc
 
     def declare(self, keys: Keys, seen: str, text: str, origin: str) -> tuple[bool, str]:
@@ -142,7 +163,7 @@ class RedisStore:
         source = scripts.load("declare").source
         try:
             answer = self.client.eval(source, 3, *keys.declaring(), 0, seen, text, origin)
-        except (exceptions.RedisError, OSError) as exc:
+        except FOREIGN as exc:
             raise translated(exc) from exc
         return bool(answer[0]), _text(answer[1])
 
@@ -151,12 +172,23 @@ class RedisStore:
         try:
             found = self.client.scan_iter(match=layout.QUOTA_KEYS, count=1000)
             return sorted(layout.quota_of(_text(key)) for key in found)
-        except (exceptions.RedisError, OSError) as exc:
+        except FOREIGN as exc:
             raise translated(exc) from exc
 
-    def pubsub(self) -> Any:
-        """Open a subscription connection."""
-        return self.client.pubsub(ignore_subscribe_messages=True)
+    def home(self, channel: str) -> Any:
+        """Return the node of the cluster that serves a channel; None: unknown, or no cluster."""
+        return _home(self.client, channel) if self.sharded else None
+
+    def find_nodes(self) -> None:
+        """Ask the cluster which node serves what."""
+        if self.sharded:
+            self.client.nodes_manager.initialize()
+
+    def pubsub(self, node: Any) -> Any:
+        """Make a subscription connection to a node; its first command connects it."""
+        if not self.sharded:
+            return self.client.pubsub()
+        return connect.sync_node(self.client, _known(node)).pubsub()
 
     def close(self) -> None:
         """Close the connections that we keep."""
@@ -169,6 +201,8 @@ class RedisStore:
             self.client.close()
             if not self.sharded:
                 self.client.connection_pool.disconnect()
+            for sentinel in _sentinels(self.client):
+                sentinel.close()
 
 
 class AsyncRedisStore:
@@ -202,7 +236,7 @@ class AsyncRedisStore:
                 answer: bytes = await self.client.eval(
                     wire.script.source, keys, *wire.arguments(batch)
                 )
-        except (exceptions.RedisError, OSError, TimeoutError) as exc:
+        except FOREIGN as exc:
             if self._revive:
                 await asyncio.to_thread(self._revive)
             raise translated(exc) from exc
@@ -237,7 +271,7 @@ class AsyncRedisStore:
         try:
             async with asyncio.timeout(self.timeout_s):
                 return _found(await self.client.hmget(keys.quota, _FIELDS))
-        except (exceptions.RedisError, OSError, TimeoutError) as exc:
+        except FOREIGN as exc:
             raise translated(exc) from exc
 
     async def declare(self, keys: Keys, seen: str, text: str, origin: str) -> tuple[bool, str]:
@@ -247,7 +281,7 @@ class AsyncRedisStore:
         try:
             async with asyncio.timeout(self.timeout_s):
                 answer = await self.client.eval(source, 3, *arguments)
-        except (exceptions.RedisError, OSError, TimeoutError) as exc:
+        except FOREIGN as exc:
             raise translated(exc) from exc
         return bool(answer[0]), _text(answer[1])
 
@@ -256,12 +290,23 @@ class AsyncRedisStore:
         try:
             found = self.client.scan_iter(match=layout.QUOTA_KEYS, count=1000)
             return sorted([layout.quota_of(_text(key)) async for key in found])
-        except (exceptions.RedisError, OSError) as exc:
+        except FOREIGN as exc:
             raise translated(exc) from exc
 
-    def pubsub(self) -> Any:
-        """Open a subscription connection."""
-        return self.client.pubsub(ignore_subscribe_messages=True)
+    def home(self, channel: str) -> Any:
+        """Return the node of the cluster that serves a channel; None: unknown, or no cluster."""
+        return _home(self.client, channel) if self.sharded else None
+
+    async def find_nodes(self) -> None:
+        """Ask the cluster which node serves what."""
+        if self.sharded:
+            await self.client.nodes_manager.initialize()
+
+    def pubsub(self, node: Any) -> Any:
+        """Make a subscription connection to a node; it is not connected yet."""
+        if not self.sharded:
+            return self.client.pubsub()
+        return connect.async_node(_known(node)).pubsub()
 
     async def close(self) -> None:
         """Close the connections that we keep."""
@@ -273,3 +318,5 @@ class AsyncRedisStore:
             await self.client.aclose()
             if not self.sharded:
                 await self.client.connection_pool.disconnect()
+            for sentinel in _sentinels(self.client):
+                await sentinel.aclose()

@@ -74,6 +74,7 @@ class SyncShell:
         self._lease_us, self._patience_us = int(lease_s * 1e6), int(patience_s * 1e6)
         self._lanes: dict[str, Lane] = {}
         self._channels: dict[str, Lane] = {}
+        self._waiting: set[Line] = set()  # the lines that have tickets: they share the polls
         self._opening = threading.Lock()
         self._keeper = _Keeper(self._keep)
         self._listener: Any = None
@@ -91,7 +92,7 @@ class SyncShell:
 
     def _open(self, name: str) -> Lane:
         definition = self._agree(name, follow=False)
-        line = Line(definition, self.owner, self._lease_us, self._patience_us)
+        line = Line(definition, self.owner, self._lease_us, self._patience_us, self._waiting)
         wire = Wire(layout.keys(name), self.owner, self._lease_us, sharded=self.store.sharded)
         lane = self._lanes[name] = self._channels[wire.channel] = Lane(line, wire)
         return lane
@@ -235,7 +236,7 @@ class SyncShell:
                 if line.outdated:
                     ended = self._redefine(lane)
                 else:
-                    batch = line.depart() or line.tick(now_us())
+                    batch = line.depart(now := now_us()) or line.tick(now)
                     if batch is None:
                         return
                     ended = self._fly(lane, batch)
@@ -312,6 +313,7 @@ class SyncShell:
         lane.joined = True
         if isinstance(self.store, MemoryStore):
             self.store.subscribe(lane.wire.channel, self._hear)
+            lane.line.confirm()
             return
         if self._listener is None:
             from limiter.shells.listen import Listener
@@ -319,8 +321,17 @@ class SyncShell:
             self._listener = Listener(
                 self.store,  # type: ignore[arg-type]  # the only other store
                 lambda channel, data: self._hear(channel, layout.parse_message(data)),
+                self._confirm,
             )
         self._listener.subscribe(lane.wire.channel)
+
+    def _confirm(self, channel: str) -> None:
+        """Ask about the tickets, now that wake-ups are heard."""
+        lane = self._channels[channel]
+        with lane.lock:
+            lane.line.confirm()
+            if not lane.leading:
+                self._keeper.mind(lane.line.due_us())
 
     def _hear(self, channel: str, message: Message) -> None:
         lane = self._channels[channel]

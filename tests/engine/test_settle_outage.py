@@ -29,12 +29,12 @@ def test_what_was_used_is_told_after_the_outage(line, actual):
     line.submit(asked, 0)
     now_us = 0
     for _ in range(5):
-        assert line.depart().requests[0].op == asked.op
+        assert line.depart(0).requests[0].op == asked.op
         failed = line.lost(StoreTimeout("away"), now_us, retry=True)
         assert failed == ([asked] if now_us == PATIENCE_US else [])
         now_us += PATIENCE_US // 2
     assert isinstance(asked.error, StoreTimeout)
-    (again,) = line.depart().requests
+    (again,) = line.depart(0).requests
     assert again is not asked
     assert (again.op, again.n, again.amounts) == (asked.op, asked.n, asked.amounts)
 
@@ -42,7 +42,7 @@ def test_what_was_used_is_told_after_the_outage(line, actual):
 def test_what_the_store_refuses_is_left_to_its_lease(line):
     """A request that can never succeed is not repeated, nor is its reservation kept alive."""
     line.submit(Request(Op.SETTLE, 1, {"tokens": 5}), 0)
-    line.depart()
+    line.depart(0)
     line.lost(StoreError("refused"), 0, retry=False)
     assert line.outbox == []
     assert line.idle

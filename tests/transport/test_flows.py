@@ -47,7 +47,7 @@ def test_a_wrong_flow_is_the_callers_error(caller, scripted):
     """A priority that is not declared ends the call before anything is sent, unretried."""
     server = scripted(whole(completion(20)))
     client = caller.client(server.base_url, max_retries=2)
-    with pytest.raises(ConfigError, match="'urgent'.*is not declared"):
+    with pytest.raises(ConfigError, match=r"'urgent'.*is not declared"):
         caller.chat(client, extra_headers={PRIORITY_HEADER: "urgent"})
     assert server.requests == []
     with pytest.raises(ConfigError, match="tenant= is a name"):
