@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from limiter.asking import AnyOf, Ask, Names, Settings, Wish
@@ -18,6 +18,8 @@ from limiter.errors import LimitExceeded
 from limiter.reservation import AsyncReservation, Reservation
 from limiter.shells import aio, sync
 from limiter.tickets import first_granted, first_granted_async
+
+Watch = Callable[[Request], None] | None
 
 
 class _Door:
@@ -73,16 +75,18 @@ class Acquiring(_Door):
                 self._shell = self._shell or self._settings.open_sync(id(self))
         return self._shell
 
-    def _take(self, quota: Names, any_of: AnyOf | None, wish: Wish) -> Reservation:
+    def _take(
+        self, quota: Names, any_of: AnyOf | None, wish: Wish, watch: Watch = None
+    ) -> Reservation:
         if any_of is None:
-            return self._acquire(self._settings.ask(quota, wish))
+            return self._acquire(self._settings.ask(quota, wish), watch)
         return self._acquire_any(any_of, wish)
 
-    def _acquire(self, ask: Ask) -> Reservation:
+    def _acquire(self, ask: Ask, watch: Watch = None) -> Reservation:
         shell = self._open()
         lane = shell.lane(ask.unit)
         asking, timeout_s = ask.under(lane.line.definition)
-        steps = ops.acquire_gen(lane.line, ask.amounts, asking, timeout_s)
+        steps = ops.acquire_gen(lane.line, ask.amounts, asking, timeout_s, watch)
         return Reservation(shell, lane, shell.run(lane, steps, timeout_s))
 
     def _submit(self, ask: Ask) -> tuple[sync.Lane, Request, float | None]:
@@ -125,16 +129,18 @@ class AsyncAcquiring(_Door):
             shell = self._shells.setdefault(loop, shell)
         return shell
 
-    async def _take(self, quota: Names, any_of: AnyOf | None, wish: Wish) -> AsyncReservation:
+    async def _take(
+        self, quota: Names, any_of: AnyOf | None, wish: Wish, watch: Watch = None
+    ) -> AsyncReservation:
         if any_of is None:
-            return await self._acquire(self._settings.ask(quota, wish))
+            return await self._acquire(self._settings.ask(quota, wish), watch)
         return await self._acquire_any(any_of, wish)
 
-    async def _acquire(self, ask: Ask) -> AsyncReservation:
+    async def _acquire(self, ask: Ask, watch: Watch = None) -> AsyncReservation:
         shell = self._shells.get(asyncio.get_running_loop()) or await self._open()
         lane = shell.ready(ask.unit) or await shell.lane(ask.unit)
         asking, timeout_s = ask.under(lane.line.definition)
-        steps = ops.acquire_gen(lane.line, ask.amounts, asking, timeout_s)
+        steps = ops.acquire_gen(lane.line, ask.amounts, asking, timeout_s, watch)
         return AsyncReservation(shell, lane, await shell.run(lane, steps, timeout_s))
 
     async def _submit(self, ask: Ask) -> tuple[aio.Lane, Request, float | None]:

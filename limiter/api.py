@@ -162,7 +162,7 @@ class Limiter(Acquiring):
         by what it says was used: nothing when the call was never sent, else what providers count.
         """
         wish = Wish.of(cost, dims, timeout, priority, tenant, fail_fast=fail_fast)
-        return Reserving(lambda: self._take(quota, any_of, wish))
+        return Reserving(lambda watch: self._take(quota, any_of, wish, watch))
 
     def peek(self, quota: str) -> QuotaStatus:
         """Return a quota's levels, tickets and reservations now; one round trip, nothing taken."""
@@ -285,7 +285,7 @@ class AsyncLimiter(AsyncAcquiring):
     ) -> AsyncReserving:
         """Return an async context manager that acquires on entry; see `Limiter.reserve`."""
         wish = Wish.of(cost, dims, timeout, priority, tenant, fail_fast=fail_fast)
-        return AsyncReserving(lambda: self._take(quota, any_of, wish))
+        return AsyncReserving(lambda watch: self._take(quota, any_of, wish, watch))
 
     async def peek(self, quota: str) -> QuotaStatus:
         """Return a quota's levels, tickets and reservations now; one round trip, nothing taken."""

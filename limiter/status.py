@@ -20,10 +20,16 @@ class LimitStatus:
 
 @dataclass(frozen=True, slots=True)
 class PriorityStatus:
-    """Hold one priority's policy, and how many of its tickets wait."""
+    """Hold one priority's policy, how many of its tickets wait, and for how long.
+
+    Attributes:
+        wait_s: how long the smallest call would wait behind them at most, by what is known now;
+            0.0: nobody waits.
+    """
 
     priority: Priority
     waiting: int
+    wait_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +68,10 @@ class QuotaStatus:
 
 def _priorities(definition: Definition, waits: tuple[int, ...]) -> dict[str, PriorityStatus]:
     found = [
-        PriorityStatus(policy.priority, waiting)
-        for policy, waiting in zip(definition.priorities, waits, strict=True)
+        PriorityStatus(policy.priority, waiting, wait_us / 1e6)
+        for policy, waiting, wait_us in zip(
+            definition.priorities, waits[::2], waits[1::2], strict=True
+        )
         if waiting or not policy.retired
     ]
     found.sort(key=lambda each: -each.priority.level)

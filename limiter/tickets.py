@@ -46,7 +46,7 @@ class _Standing:
         As of the last answer of the store; `look()` asks it. Tickets of other tenants that will be
         served in between are counted as the fair order has them.
         """
-        return 0 if self._request.done else self._request.ahead + 1
+        return position(self._request)
 
     @property
     def eta_s(self) -> float:
@@ -76,6 +76,12 @@ def _deadline(timeout_s: float | None) -> float | None:
 
 def _until(deadline: float | None) -> float | None:
     return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
+def position(request: Request) -> int:
+    """Return a request's place in its line as it was last told; 0: it waits no more, or not yet."""
+    waits = request.status == Status.WAITING and not request.done
+    return request.ahead + 1 if waits else 0
 
 
 def eta_s(request: Request) -> float:

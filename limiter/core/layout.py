@@ -138,7 +138,7 @@ class Result(NamedTuple):
         wait_us: after an acquire or a look: how long it waits at most, by what is known now.
         ahead: after an acquire or a look: how many tickets go first.
         levels: after an acquire: what is left, in whole units and in the order of the limits; after a
-            survey: the waiting tickets by priority.
+            survey: by priority, the waiting tickets and how long the smallest call waits behind them.
     """
 
     status: int
@@ -249,7 +249,7 @@ def parse_reply(text: str | bytes, entries: Sequence[Entry]) -> Reply:
                 end = at + 3
                 results.append(Result(numbers[at], numbers[at + 1], numbers[at + 2]))
             elif op == _SURVEY:
-                end = at + 2 + numbers[at + 1]
+                end = at + 2 + 2 * numbers[at + 1]
                 results.append(Result(numbers[at], levels=tuple(numbers[at + 2 : end])))
             else:
                 end = at + 1

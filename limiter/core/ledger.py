@@ -126,6 +126,16 @@ class Ledger:
         wait_us = max(wait_us, arithmetic.wait_in(self.buckets, queued, ticket.cost))
         return max(wait_us, self.tenants.wait_in(ticket.tenant, own, ticket.cost, self.now)), ahead
 
+    def wait_behind(self, standing: Standing, classes: list[Class]) -> int:
+        """Return how long the smallest call waits behind those of this priority and above it."""
+        if not standing.waits:
+            return 0
+        queued: list[int] = []
+        for each in classes:
+            if self.standings[each.priority].level >= standing.level:
+                add_part(queued, each.queued, 1, 1)
+        return arithmetic.wait_in(self.buckets, queued, [min(1, amount) for amount in queued])
+
 
 def _limits(written: dict[str, Any]) -> Buckets:
     return [Bucket.full(limit) for limit in written["limits"]]

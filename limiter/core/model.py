@@ -160,8 +160,11 @@ class Model:
             case Op.LOOK:
                 return Result(*self._look(key))
             case Op.SURVEY:
-                waits = tuple(each.waits for each in self.ledger.standings)
-                return Result(Status.DONE, levels=waits)
+                found = [
+                    (each.waits, self.ledger.wait_behind(each, self.classes))
+                    for each in self.ledger.standings
+                ]
+                return Result(Status.DONE, levels=tuple(n for pair in found for n in pair))
             case _:
                 return Result(self._renew(key))
 

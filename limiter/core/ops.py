@@ -7,7 +7,7 @@ to its end, throws `Expired` into it at the deadline, or the caller's own cancel
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -26,17 +26,21 @@ class Expired(Exception):
 
 
 def acquire_gen(
-    line: Line, cost: Mapping[str, int], asking: Asking, timeout_s: float | None
-) -> Generator[Request, None, Request]:
+    line: Line, cost: Mapping[str, int], asking: Asking, timeout_s: float | None,
+    watch: Callable[[Request], None] | None = None,
+) -> Generator[Request, None, Request]:  # fmt: skip
     """Reserve `cost`, waiting in the line for it; one round trip when nobody is ahead.
 
     However it ends without a reservation, nothing stays behind: a ticket is taken out of the line,
-    and a grant that raced with the end is given back.
+    and a grant that raced with the end is given back. Whoever wants to `watch` it gets the request.
 
     Raises:
         ConfigError, NeverFits, LineFull, WaitTimeout, StoreError.
     """
-    return (yield from wait_gen(line, ask(line, cost, asking), timeout_s))
+    request = ask(line, cost, asking)
+    if watch:
+        watch(request)
+    return (yield from wait_gen(line, request, timeout_s))
 
 
 def ask(line: Line, cost: Mapping[str, int], asking: Asking) -> Request:

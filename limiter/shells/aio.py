@@ -24,6 +24,7 @@ from limiter.shells.memory import MemoryStore, now_us
 from limiter.shells.wire import Wire
 
 T = TypeVar("T")
+RETRY_S = 0.05  # how soon a store that did not answer is asked again for a definition
 
 
 class Store(Protocol):
@@ -121,11 +122,22 @@ class AsyncShell:
         return self._lanes.get(name)
 
     async def _open(self, name: str) -> Lane:
-        definition = await self._agree(name, follow=False)
+        definition = await self._agree_patiently(name)
         line = Line(definition, self.owner, self._lease_us, self._patience_us, self._waiting)
         wire = Wire(layout.keys(name), self.owner, self._lease_us, sharded=self.store.sharded)
         lane = self._lanes[name] = self._channels[wire.channel] = Lane(line, wire)
         return lane
+
+    async def _agree_patiently(self, name: str) -> Definition:
+        """Agree on a definition for the first time; a store that is away is asked again for a while."""
+        give_up_us = now_us() + self._patience_us
+        while True:
+            try:
+                return await self._agree(name, follow=False)
+            except StoreError as exc:
+                if not exc.retry or now_us() >= give_up_us:
+                    raise
+                await asyncio.sleep(random.uniform(0.5, 1.0) * RETRY_S)
 
     async def _agree(self, name: str, *, follow: bool) -> Definition:
         ours = [quota for quota in self._quotas.values() if quota.unit == name]

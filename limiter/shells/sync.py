@@ -11,7 +11,7 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from limiter.core import layout, ops
@@ -20,11 +20,13 @@ from limiter.core.layout import Keys, Message, Reply
 from limiter.core.line import Asking, Batch, Line, Request
 from limiter.core.quota import Quota
 from limiter.errors import StoreError
+from limiter.shells.keeper import Keeper
 from limiter.shells.memory import MemoryStore, now_us
 from limiter.shells.wire import Wire
 
 T = TypeVar("T")
 Ended = list[Request]
+RETRY_S = 0.05  # how soon a store that did not answer is asked again for a definition
 _INTERRUPTED = StoreError("The operation was interrupted before the store answered.")
 
 
@@ -76,7 +78,7 @@ class SyncShell:
         self._channels: dict[str, Lane] = {}
         self._waiting: set[Line] = set()  # the lines that have tickets: they share the polls
         self._opening = threading.Lock()
-        self._keeper = _Keeper(self._keep)
+        self._keeper = Keeper(self._keep)
         self._listener: Any = None
         self._closed = False
 
@@ -91,11 +93,22 @@ class SyncShell:
         return lane
 
     def _open(self, name: str) -> Lane:
-        definition = self._agree(name, follow=False)
+        definition = self._agree_patiently(name)
         line = Line(definition, self.owner, self._lease_us, self._patience_us, self._waiting)
         wire = Wire(layout.keys(name), self.owner, self._lease_us, sharded=self.store.sharded)
         lane = self._lanes[name] = self._channels[wire.channel] = Lane(line, wire)
         return lane
+
+    def _agree_patiently(self, name: str) -> Definition:
+        """Agree on a definition for the first time; a store that is away is asked again for a while."""
+        give_up_us = now_us() + self._patience_us
+        while True:
+            try:
+                return self._agree(name, follow=False)
+            except StoreError as exc:
+                if not exc.retry or now_us() >= give_up_us:
+                    raise
+                time.sleep(random.uniform(0.5, 1.0) * RETRY_S)
 
     def _agree(self, name: str, *, follow: bool) -> Definition:
         ours = [quota for quota in self._quotas.values() if quota.unit == name]
@@ -368,52 +381,6 @@ class SyncShell:
         if self._listener:
             self._listener.close()
         self.store.close()
-
-
-class _Keeper:
-    """Call `keep` when it is due, in a daemon thread that starts when there is something to mind."""
-
-    def __init__(self, keep: Callable[[], int | None]) -> None:
-        self._keep = keep
-        self._condition = threading.Condition()
-        self._next_us: int | None = None
-        self._thread: threading.Thread | None = None
-        self._closed = False
-
-    def mind(self, due_us: int | None) -> None:
-        """See to it that `keep` is called at `due_us` at the latest."""
-        if due_us is None or (self._next_us is not None and self._next_us <= due_us):
-            return
-        with self._condition:
-            if self._closed:
-                return
-            self._next_us = due_us if self._next_us is None else min(self._next_us, due_us)
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="limiter-keeper", daemon=True
-                )
-                self._thread.start()
-            self._condition.notify()
-
-    def _run(self) -> None:
-        while True:
-            with self._condition:
-                while not self._closed and (pause := self._pause_s()) != 0:
-                    self._condition.wait(pause)
-                if self._closed:
-                    return
-                self._next_us = None
-            self.mind(self._keep())
-
-    def _pause_s(self) -> float | None:
-        return None if self._next_us is None else max(0, self._next_us - now_us()) / 1e6
-
-    def close(self) -> None:
-        with self._condition:
-            self._closed = True
-            self._condition.notify()
-        if self._thread and self._thread is not threading.current_thread():
-            self._thread.join(timeout=3)
 
 
 def _read(answer: Reply | bytes | str, batch: Batch) -> Reply:

@@ -8,7 +8,8 @@
 -- {3, n}           cancel   a reservation: all back; a ticket: out of the line
 -- {4, n}           renew    says what has become of it; every batch renews the owner
 -- {5, n}           look     as renew, also "wait_us ahead" of a ticket
--- {6, 0}           survey   also "P waiting*P": the tickets of each priority
+-- {6, 0}           survey   also "P (waiting wait_us)*P": the tickets of each priority, and how long
+--        the smallest call waits that comes after them
 --
 -- n numbers the owner's calls: the id is "owner:n". An acquire that was asked before finds what
 -- the first one left; the other operations find nothing the second time, and change nothing.
@@ -64,6 +65,9 @@ local function apply(entry, results)
     results[at + 1], results[at + 2], results[at + 3] = look(id)
   else
     results[at + 1], results[at + 2] = DONE, #s.priorities
-    for i, priority in ipairs(s.priorities) do results[at + 2 + i] = priority[WAITS] end
+    for _, priority in ipairs(s.priorities) do
+      results[#results + 1] = priority[WAITS]
+      results[#results + 1] = priority[WAITS] > 0 and the_line().wait_behind(priority) or 0
+    end
   end
 end

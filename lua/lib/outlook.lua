@@ -50,6 +50,18 @@ local function outlook(c, tenant, k, weight, weights, cost)
   return wait_us, ahead
 end
 
+-- How long the smallest call waits behind all that wait in this priority and above it.
+local function wait_behind(priority)
+  local queued, least = {}, {}
+  for _, class in ipairs(s.classes) do
+    if s.priorities[class[PRIORITY]][PRECEDENCE] >= priority[PRECEDENCE] then
+      add_part(queued, class[QUEUED], 1, 1)
+    end
+  end
+  for i, amount in ipairs(queued) do least[i] = amount > 0 and 1 or 0 end
+  return wait_in(s.limits, queued, least)
+end
+
 -- How many of a flow's tickets stand before one of them; of all, where seq is nil.
 local function before_in_flow(flow, seq)
   local to = seq and string.format('(%s\n' .. NUMERAL, flow, seq) or '(' .. flow .. '\11'

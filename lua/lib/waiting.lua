@@ -16,6 +16,6 @@ the_line = function()
 --@include lib/pump
 --@include lib/tickets
   line = {join = join, leave = leave_line, look = look, pump = pump,
-          unblock_tenant = unblock_tenant, send_mail = send_mail}
+          unblock_tenant = unblock_tenant, send_mail = send_mail, wait_behind = wait_behind}
   return line
 end

@@ -202,7 +202,10 @@ def test_a_function_stands_in_a_flow_of_its_own() -> None:
     limiter = Limiter(f"memory://{uuid.uuid4().hex}", quotas=[quota])
     seen = []
     acquire = limiter._acquire
-    limiter._acquire = lambda ask: (seen.append((ask.priority, ask.tenant)), acquire(ask))[1]
+    limiter._acquire = lambda ask, watch=None: (
+        seen.append((ask.priority, ask.tenant)),
+        acquire(ask),
+    )[1]
 
     @rate_limited("q", limiter=limiter, priority="batch", tenant=lambda user: user, cost=1)
     def ask(user: str) -> None:

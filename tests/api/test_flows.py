@@ -148,6 +148,24 @@ async def test_a_ticket_knows_its_place(kind: str, store_url: str, name: str) ->
         assert (await face.peek(name)).held == 0
 
 
+async def test_a_context_manager_knows_its_place(kind: str, store_url: str, name: str) -> None:
+    """While `with limiter.reserve(…)` waits, somebody else can see its position and wait."""
+    async with faces(kind, store_url) as make:
+        face = make(Quota(name, tpm=600, headroom=0))
+        r = await face.acquire(name, tokens=600)
+        reserving = face.limiter.reserve(name, tokens=100)
+        assert (reserving.position, reserving.eta_s) == (0, 0.0)
+        enter = reserving.__aenter__ if face.is_async else reserving.__enter__
+        waiting = asyncio.create_task(face._do(enter))
+        await lined(face, name, 1)
+        assert reserving.position == 1
+        assert 8 < reserving.eta_s <= 10
+        assert 0 < (await face.peek(name)).priorities["default"].wait_s <= 10.1
+        await face.cancel(r)
+        await face.cancel(await waiting)
+        assert (reserving.position, reserving.eta_s) == (0, 0.0)
+
+
 async def test_a_ticket_that_is_left_gives_back(kind: str, store_url: str, name: str) -> None:
     """Law 6: a ticket that was granted and never picked up goes back when it is left."""
     async with faces(kind, store_url) as make:

@@ -128,7 +128,8 @@ class Owner:
     def waits(self) -> dict[str, int]:
         """Count the waiting tickets by priority."""
         found = self.send(layout.survey())[0].levels
-        return {p.name: n for p, n in zip(self.story.agreed.priorities, found, strict=True) if n}
+        named = zip(self.story.agreed.priorities, found[::2], strict=True)
+        return {p.name: n for p, n in named if n}
 
     def settle(self, n: int, **actual: int) -> int:
         return self.send(layout.settle(n, self.story.agreed.actual(actual)))[0].status

@@ -41,6 +41,7 @@ def test_a_higher_priority_goes_first(tell: Tell) -> None:
     urgent = bob.ask(priority="high", tokens=30)
     assert bob.result[:3] == (Status.WAITING, 30_000_000, 0)
     assert ann.waits() == {"low": 2, "high": 1}
+    assert ann.send(layout.survey())[0].levels[2:] == (1, 31_000_000, 2, 51_000_000)
     story.after(29)
     ann.poll()
     assert (ann.granted, bob.granted) == ([1], [])
