@@ -14,7 +14,7 @@ from limiter import scripts
 
 ROOT = Path(limiter.__file__).parent.parent
 EXAMPLES = ["decorator", "context_manager", "unmodified_client", "streaming", "several_processes",
-            "fastapi_app"]  # fmt: skip
+            "fastapi_app", "priorities", "tenants", "first_free"]  # fmt: skip
 
 
 def test_every_name_is_there() -> None:

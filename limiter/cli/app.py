@@ -14,6 +14,7 @@ import limiter
 from limiter import config
 from limiter.cli import options, source, typed
 from limiter.cli.settings import Settings, written
+from limiter.core.priority import check_tenant
 from limiter.errors import ConfigError, LimiterError
 from limiter.providers import profile
 from limiter.providers.profile import Rule, check_rule
@@ -87,12 +88,19 @@ def run(
     provider: Annotated[str, typer.Option(help="How calls are counted.")] = "openai",
     rule: Annotated[str, typer.Option(help=f"One of {', '.join(get_args(Rule))}.")] = "admission",
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds for one attempt.")] = 600.0,
+    priority: Annotated[str | None, typer.Option(help="One that the quota declares.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="On whose behalf the calls are.")] = None,
 ) -> None:
-    """Send a file of requests as fast as the quota allows; a second start resumes."""
+    """Send a file of requests as fast as the quota allows; a second start resumes.
+
+    A call waits in the line for as long as it takes, whatever timeout or
+    max_waiting its priority has.
+    """
     from limiter.cli import run as running
 
     profile(provider)
     check_rule(rule)
+    check_tenant(tenant or "")
     source.count_lines(requests)
     api = options.base_url(base_url)
     first = source.first_call(requests, model)
@@ -104,7 +112,7 @@ def run(
     settings = Settings(
         quotas=written(quotas), url=store, base_url=api, provider=provider, rule=cast("Rule", rule),
         model=model, concurrency=options.concurrency(concurrency, per_s, workers),
-        max_retries=max_retries, timeout_s=timeout,
+        max_retries=max_retries, timeout_s=timeout, priority=priority, tenant=tenant,
     )  # fmt: skip
     raise typer.Exit(running.run(running.Job(requests, output, settings, workers)))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import random
 import time
@@ -19,7 +20,7 @@ from limiter.cli import results
 from limiter.cli.lines import Call, read_line
 from limiter.cli.results import Answer
 from limiter.cli.retries import Verdict, judge, keeps_tokens, pause_s
-from limiter.errors import LimiterError, StoreError
+from limiter.errors import LimiterError, LineFull, StoreError
 from limiter.providers import model_of, profile, route
 from limiter.reservation import used_by_failure
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 Report = Callable[..., None]
 
 _RELEASE_JITTER_S = 0.05
+# How soon a call comes again that found its line full: the expected wait, within these.
+_FULL_LEAST_S, _FULL_MOST_S = 0.25, 5.0
 
 
 class Brake:
@@ -154,7 +157,7 @@ class Caller:
 
     async def _reserve(self, quota: str, cost: Mapping[str, int]) -> AsyncReservation:
         try:
-            held = await self._limiter.acquire(quota, cost)
+            held = await self._granted(quota, cost)
         except LimiterError as exc:
             again = isinstance(exc, StoreError) and exc.retry
             raise _Failure(Verdict(type(exc).__name__, str(exc), again)) from exc
@@ -164,6 +167,22 @@ class Caller:
             held.settle_soon(None)
             raise
         return held
+
+    async def _granted(self, quota: str, cost: Mapping[str, int]) -> AsyncReservation:
+        """Wait for as long as it takes, whatever the priority says: a bulk run has the time.
+
+        Where the line is full for its priority, the call comes again a little later.
+        """
+        settings = self._settings
+        while True:
+            try:
+                return await self._limiter.acquire(
+                    quota, cost, timeout=math.inf, priority=settings.priority,
+                    tenant=settings.tenant,
+                )  # fmt: skip
+            except LineFull as full:
+                pause_s = min(_FULL_MOST_S, max(_FULL_LEAST_S, full.wait_s))
+                await asyncio.sleep(pause_s * (0.5 + random.random()))
 
     async def _send(self, call: Call) -> tuple[Answer, Mapping[str, str]]:
         path = call.path.removeprefix("/v1")

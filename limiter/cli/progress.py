@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from limiter.cli.tally import Tally
+from limiter.core.priority import DEFAULT, Priority
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from limiter.status import LimitStatus, QuotaStatus
+    from limiter.status import LimitStatus, PriorityStatus, QuotaStatus
 
 LINE_EVERY_S = 5.0
 LOOK_EVERY_S = 0.5
 _BAR = 24
+_LABEL = 16
+_PLAIN = Priority(DEFAULT)
 
 Statuses = Mapping[str, "QuotaStatus"]
 
@@ -142,7 +145,7 @@ class Live:
 
 
 def quota_lines(statuses: Statuses) -> list[RenderableType]:
-    """Draw a heading for each quota, and a bar for each of its limits."""
+    """Draw a heading for each quota, a bar for each limit, and who waits, by priority."""
     from rich.text import Text
 
     lines: list[RenderableType] = []
@@ -151,12 +154,48 @@ def quota_lines(statuses: Statuses) -> list[RenderableType]:
         if status.waiting and status.next_s is not None:
             heading.append(f"next in {status.next_s:.1f} s")
         lines.append(Text.assemble((name, "bold"), "  " + " · ".join(heading)))
+        priorities = policies(status)
+        width = max(_LABEL, *map(len, (*status.limits, *priorities)))
         lines += [
-            Text.assemble(f"  {label:<16} ", bar(in_use(each)), f"  {in_use(each):>4.0%} in use, "
-                          f"{each.level:,} of {each.limit.capacity:,} left")
+            Text.assemble(f"  {label:<{width}} ", bar(in_use(each)), f"  {in_use(each):>4.0%} in "
+                          f"use, {each.level:,} of {each.limit.capacity:,} left")
             for label, each in status.limits.items()
         ]  # fmt: skip
+        lines += [
+            Text.assemble(
+                f"  {label:<{width}} ", *_waiting(each), no_wrap=True, overflow="ellipsis"
+            )
+            for label, each in priorities.items()
+        ]
     return lines
+
+
+def policies(status: QuotaStatus) -> Mapping[str, PriorityStatus]:
+    """Return the priorities, unless there is but the plain one that every quota has."""
+    found = status.priorities
+    return found if any(each.priority != _PLAIN for each in found.values()) else {}
+
+
+def _waiting(status: PriorityStatus) -> Iterable[tuple[str, str]]:
+    """Say how many of a priority wait, and by which policy; return texts with their styles."""
+    yield f"{status.waiting:>6,} waiting  ", "bold cyan" if status.waiting else ""
+    yield " · ".join(policy(status.priority)), "dim"
+
+
+def policy(priority: Priority) -> Iterable[str]:
+    """Say in a few words what a priority's calls may do."""
+    strictly = "strict " if priority.strict else ""
+    yield f"level {priority.level}"
+    if priority.floor:
+        yield f"{strictly}floor {priority.floor:.4g}"
+    if priority.share is not None:
+        yield f"{strictly}share {priority.share:.4g}"
+    if priority.max_waiting is not None:
+        yield f"max {priority.max_waiting:,} waiting"
+    if priority.timeout is not None:
+        yield f"timeout {priority.timeout:g} s"
+    if priority.promote_after_s is not None:
+        yield f"promoted every {priority.promote_after_s:g} s"
 
 
 def bar(share: float) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limiter.api import AsyncLimiter
-from limiter.cli import progress, report, results, source
+from limiter.cli import flow, progress, report, results, source
 from limiter.cli.fleet import Fleet, FleetLostError
 from limiter.cli.ids import IdTable
 from limiter.cli.settings import Settings
@@ -193,11 +193,13 @@ def run(job: Job) -> int:
     """Run a job; return the exit status.
 
     Raises:
-        ConfigError: a file, the store or the provider's name is wrong; nothing was called.
+        ConfigError: a file, the store or the provider's name is wrong, or the priority is not
+            declared; nothing was called.
     """
     total = source.count_lines(job.source)
     if job.output.exists() and job.output.samefile(job.source):
         raise ConfigError(f"{job.output} is the input: give another file to -o.")
+    asyncio.run(flow.check(job.settings))
     ids = IdTable()
     files = results.Results(job.output, ids)
     return asyncio.run(Run(job, files, ids, total).go())

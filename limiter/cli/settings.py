@@ -24,6 +24,7 @@ class Settings:
         concurrency: calls under way at a time in each worker.
         max_retries: attempts after the first one.
         timeout_s: for one attempt.
+        priority, tenant: the flow of all calls; None: the default one.
     """
 
     quotas: dict[str, tuple[str, str]]
@@ -35,6 +36,8 @@ class Settings:
     concurrency: int
     max_retries: int
     timeout_s: float
+    priority: str | None = None
+    tenant: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain values."""

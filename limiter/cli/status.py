@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from limiter.api import Limiter
 from limiter.cli import progress
+from limiter.errors import ConfigError
 from limiter.status import QuotaStatus
 
 if TYPE_CHECKING:
     from limiter.config import Config
+    from limiter.core.priority import Priority
 
 WATCH_EVERY_S = 0.5
 
@@ -38,8 +41,16 @@ def status(name: str | None, url: str | None, found: Config, *, watch: bool, as_
 
 def _look(limiter: Limiter, name: str | None) -> dict[str, QuotaStatus]:
     # Only what is in the store: looking at a quota of the file would declare it.
-    names: Iterable[str] = [name] if name else sorted(limiter.quota_names())
-    return {each: limiter.peek(each) for each in names}
+    if name is None:
+        return {each: limiter.peek(each) for each in sorted(limiter.quota_names())}
+    try:
+        return {name: limiter.peek(name)}
+    except ConfigError as exc:
+        known = ", ".join(map(repr, limiter.quota_names())) or "none"
+        raise ConfigError(
+            f"This store has no {name!r:.100}; it has: {known}. A quota of a group is shown under "
+            "the group's name, or where a limiter.toml declares it."
+        ) from exc
 
 
 def _watch(limiter: Limiter, name: str | None) -> int:
@@ -87,4 +98,15 @@ def as_dict(status: QuotaStatus) -> dict[str, Any]:
         "waiting": status.waiting,
         "held": status.held,
         "next_s": status.next_s,
+        "priorities": {
+            name: {"waiting": each.waiting, **policy_as_dict(each.priority)}
+            for name, each in status.priorities.items()
+        },
     }
+
+
+def policy_as_dict(priority: Priority) -> dict[str, Any]:
+    """Return a policy as plain values; None where nothing is bound."""
+    policy = asdict(priority)
+    del policy["name"]
+    return policy
