@@ -116,14 +116,18 @@ def exceeds(buckets: Buckets, cost: Sequence[int]) -> bool:
     return any(of(cost, b) > b.ceiling for b in buckets)
 
 
-def wait_in(buckets: Buckets, queued: Sequence[int], cost: Sequence[int]) -> int:
+def wait_in(
+    buckets: Buckets, queued: Sequence[int], cost: Sequence[int],
+    floors: Sequence[int] | None = None,
+) -> int:  # fmt: skip
     """Return how long the cost waits at most when `queued` goes first; slots are not foreseen."""
     longest = 0
-    for b in buckets:
+    for i, b in enumerate(buckets):
         c = of(cost, b)
         if b.num > 0 and c > 0:
             before = min(of(queued, b), QUEUED_MAX // b.den) * b.den
-            short = before + min(c, b.capacity) * b.den - b.level
+            need = min(c + (floors[i] if floors else 0), b.capacity)
+            short = before + need * b.den - b.level
             longest = max(longest, -(-short // b.num))
     return min(longest, PRINT_MAX)
 

@@ -250,6 +250,8 @@ def write(quota: Quota, before: Definition | None = None) -> str:
     """
     grouped = quota.group is not None
     stay = before if before is not None and grouped and before.grouped else None
+    # A declaration that says nothing of priorities leaves those that others declared.
+    silent = before is not None and before.grouped == grouped and not quota.priorities
     named = {each.name: each for each in stay.members} if stay else {}
     named[quota.name] = quota
     members = [named[name] for name in sorted(named)]
@@ -258,7 +260,7 @@ def write(quota: Quota, before: Definition | None = None) -> str:
     limits = [row.limit for row in rows]
     policies = [
         Policy.of(priority, limits, retired=retired)
-        for priority, retired in _merged(quota, before, stays=stay is not None)
+        for priority, retired in _merged(quota, before, stays=stay is not None or silent)
     ]
     definition = {
         "group": grouped,

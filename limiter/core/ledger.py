@@ -14,7 +14,14 @@ from limiter.core.buckets import Bucket, Buckets, of
 from limiter.core.definition import Definition
 from limiter.core.flows import Class, Cost, Ticket
 from limiter.core.owners import Hold
-from limiter.core.standing import Standing, add_part, needs, room_at
+from limiter.core.standing import (
+    FOREVER,
+    Standing,
+    add_part,
+    guarded_until,
+    needs,
+    room_at,
+)
 from limiter.core.tenants import Tenants
 
 CHARGE_US_MAX = 2**40
@@ -123,7 +130,7 @@ class Ledger:
             if self.standings[other.priority].level >= standing.level:
                 ahead += other.lined
                 add_part(queued, other.queued, 1, 1)
-        wait_us = max(wait_us, arithmetic.wait_in(self.buckets, queued, ticket.cost))
+        wait_us = max(wait_us, self._wait_for_room(standing, queued, ticket.cost))
         return max(wait_us, self.tenants.wait_in(ticket.tenant, own, ticket.cost, self.now)), ahead
 
     def wait_behind(self, standing: Standing, classes: list[Class]) -> int:
@@ -134,7 +141,18 @@ class Ledger:
         for each in classes:
             if self.standings[each.priority].level >= standing.level:
                 add_part(queued, each.queued, 1, 1)
-        return arithmetic.wait_in(self.buckets, queued, [min(1, amount) for amount in queued])
+        return self._wait_for_room(standing, queued, [min(1, amount) for amount in queued])
+
+    def _wait_for_room(self, standing: Standing, queued: Sequence[int], cost: Sequence[int]) -> int:
+        """Return the wait in the limits, with the floor for as long as it is known to hold."""
+        opened = arithmetic.wait_in(self.buckets, queued, cost)
+        until_us = guarded_until(standing, self.standings)
+        if until_us <= self.now:
+            return opened
+        guarded = arithmetic.wait_in(self.buckets, queued, cost, standing.floors)
+        if until_us >= FOREVER:
+            return guarded
+        return min(guarded, max(opened, until_us - self.now))
 
 
 def _limits(written: dict[str, Any]) -> Buckets:

@@ -1,4 +1,4 @@
-"""What a priority may do now, and what is known of a wait: `lua/lib/standing.lua` and `outlook.lua`.
+"""What a priority may do now, and what is known of a wait: `lua/lib/room.lua`, `rank.lua`, `outlook.lua`.
 
 Pure.
 """
@@ -28,7 +28,7 @@ class Standing:
     lend_us: int
     floors: Sequence[int] | None
     shares: Buckets | None
-    asked_us: int = 0
+    asked_us: int = -FOREVER
     waits: int = 0
 
     @classmethod

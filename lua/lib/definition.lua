@@ -23,7 +23,7 @@ local function read_priorities(definition)
   local priorities = {}
   for i, p in ipairs(definition.priorities) do
     priorities[i] = {p.level, p.strict, p.max_waiting, p.promote_us, p.lend_us, p.floors,
-                     p.shares and full_shares(p.shares, definition.limits), 0, 0}
+                     p.shares and full_shares(p.shares, definition.limits), -FOREVER, 0}
   end
   return priorities
 end

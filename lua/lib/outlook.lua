@@ -4,17 +4,27 @@
 
 -- How long the cost waits at most when `queued`, by dimension, goes first. Refunds shorten it,
 -- debts lengthen it; slots are not foreseen.
-local function wait_in(buckets, queued, cost)
+local function wait_in(buckets, queued, cost, floors)
   local longest = 0
-  for _, bucket in ipairs(buckets) do
+  for i, bucket in ipairs(buckets) do
     local c, den = cost[bucket[DIM]] or 0, bucket[DEN]
     if bucket[NUM] > 0 and c > 0 then
       local before = math.min(queued[bucket[DIM]] or 0, math.floor(QUEUED_MAX / den)) * den
-      local short = before + math.min(c, bucket[CAP]) * den - bucket[LEVEL]
+      local need = math.min(c + (floors and floors[i] or 0), bucket[CAP])
+      local short = before + need * den - bucket[LEVEL]
       longest = math.max(longest, ceil_div(short, bucket[NUM]))
     end
   end
   return math.min(longest, PRINT_MAX)
+end
+
+-- The same in the limits, with the floor of a priority for as long as it is known to hold.
+local function wait_for_room(priority, queued, cost)
+  local open = wait_in(s.limits, queued, cost)
+  local until_us = priority[FLOORS] and guarded_until(priority) or 0
+  if until_us <= now then return open end
+  local guarded = wait_in(s.limits, queued, cost, priority[FLOORS])
+  return until_us >= FOREVER and guarded or math.min(guarded, math.max(open, until_us - now))
 end
 
 local function add_part(sum, queued, part, of)
@@ -45,7 +55,7 @@ local function outlook(c, tenant, k, weight, weights, cost)
       add_part(queued, each[QUEUED], 1, 1)
     end
   end
-  wait_us = math.max(wait_us, wait_in(s.limits, queued, cost))
+  wait_us = math.max(wait_us, wait_for_room(priority, queued, cost))
   if is_limited(tenant) then wait_us = math.max(wait_us, wait_in(own_buckets(tenant), flow, cost)) end
   return wait_us, ahead
 end
@@ -59,7 +69,7 @@ local function wait_behind(priority)
     end
   end
   for i, amount in ipairs(queued) do least[i] = amount > 0 and 1 or 0 end
-  return wait_in(s.limits, queued, least)
+  return wait_for_room(priority, queued, least)
 end
 
 -- How many of a flow's tickets stand before one of them; of all, where seq is nil.

@@ -67,6 +67,7 @@ local function pump()
     if s.waiting == 0 then
       s.timer = false
       if s.idle > 0 then forget_flows('[i', '(j', 100) end
+      if s.idle == 0 then s.classes = {} end -- they say no more than new ones would
       return
     end
     if not step() then return end

@@ -80,7 +80,9 @@ def test_a_priority_that_nobody_declares_is_refused_first(
     with Limiter(url, quotas=[Quota(name, rpm=60, priorities=[BATCH])]) as limiter:
         limiter.peek(name)
     before = keys.hgetall(layout.keys(name).quota)
-    (home.path / "limiter.toml").write_text(f"[quotas.{name}]\nrpm = 600\n")
+    (home.path / "limiter.toml").write_text(
+        f"[quotas.{name}]\nrpm = 600\npriorities.interactive = {{level = 1}}\n"
+    )
     home.write(*home.requests(1))
     done = home.run("--quota", "limiter.toml", "--url", url, "--priority", "batch", limits=())
     assert done.returncode == 2

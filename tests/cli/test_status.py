@@ -72,7 +72,8 @@ def test_a_retired_priority_is_shown_while_somebody_waits(
     before = Limiter(clock.url, quotas=[Quota("q", rpm=60, burst=1.0, priorities=POLICIES)])
     before.acquire("q").settle()
     ticket = before.ticket("q", priority="batch") if wait else None
-    with Limiter(clock.url, quotas=[Quota("q", rpm=60, burst=1.0)]) as after:
+    plain = Quota("q", rpm=60, burst=1.0, priorities=[Priority("default")])
+    with Limiter(clock.url, quotas=[plain]) as after:
         after.peek("q")
     assert ("batch" in show("q", clock.url, capsys)) is wait
     if ticket:

@@ -116,4 +116,13 @@ def test_a_change_of_a_policy_is_a_change() -> None:
     store = Store()
     store.agree(ALONE)
     assert store.agree(Quota("acme", rpm=9, priorities=[Priority("batch")])).version == "2"
-    assert store.agree(ALONE).priorities[1].retired
+    only = Quota("acme", rpm=9, priorities=[Priority("default")])
+    assert store.agree(only).priorities[1].retired
+
+
+def test_what_is_silent_on_priorities_leaves_them() -> None:
+    """A program that declares a quota without priorities does not take them from the others."""
+    store = Store()
+    store.agree(Quota("acme", rpm=9, priorities=[Priority("batch")]))
+    assert store.agree(ALONE).priority_index("batch") == 1
+    assert store.agree(Quota("acme", rpm=10)).priority_index("batch") == 1

@@ -132,7 +132,8 @@ def test_places_never_move(history: list[Quota]) -> None:
         assert len(set(names)) == len(names)
         assert names[0] == "default"
         before = after
-    declared = {priority.name for priority in history[-1].priorities} | {"default"}
+    told = next((quota for quota in reversed(history) if quota.priorities), history[0])
+    declared = {priority.name for priority in told.priorities} | {"default"}
     assert {p.name for p in before.priorities if not p.retired} == declared
     assert set(before.limits) == set(history[-1].limits)
 
@@ -141,7 +142,8 @@ def test_a_priority_that_nobody_declares_is_retired() -> None:
     """It stays with its last policy over the new limits, is not known, and can come back."""
     batch = Priority("batch", -5, floor=0.5)
     gone = agreed(
-        Quota("q", rpm=60, burst=10.0, priorities=[batch]), Quota("q", tpm=60, burst=20.0)
+        Quota("q", rpm=60, burst=10.0, priorities=[batch]),
+        Quota("q", tpm=60, burst=20.0, priorities=[Priority("default")]),
     )
     policy = gone.priorities[1]
     assert (policy.priority, policy.retired, policy.floors) == (batch, True, (10,))

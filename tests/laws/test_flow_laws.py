@@ -426,6 +426,17 @@ def test_a_wait_that_is_known_to_be_too_long_is_refused(tell: Tell) -> None:
     assert drained(story, ann, 30)[-1] == patient
 
 
+def test_a_floor_is_foreseen(tell: Tell) -> None:
+    """The expected wait counts the floor of the priority for as long as it is known to hold."""
+    story = tell(tpm=60, priorities=[HIGH, Priority("low", floor=0.5, lend_after_s=15)])
+    ann = story.owner("ann")
+    ann.ask(priority="high", tokens=30)
+    ann.ask(priority="low", patience_s=5, tokens=10)
+    assert ann.result[:2] == (Status.REFUSED, 10_000_000)
+    ann.ask(priority="low", tokens=20)
+    assert ann.result[:2] == (Status.WAITING, 15_000_000)
+
+
 def test_a_ticket_knows_its_place_and_its_wait(tell: Tell) -> None:
     """Position and wait are those of the fair order: of higher ones all, of other tenants a part."""
     story = tell(tpm=60, priorities=[HIGH, LOW])
