@@ -1,0 +1,90 @@
+"""Keys that are not there any more: a server short of memory evicts any, a long silence some.
+
+Nothing may fail or hang, nobody is refused for good, and slots come back.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from limiter.core.layout import Status
+from limiter.core.priority import Priority
+from limiter.core.quota import Limit, Quota
+from tests.laws.world import Call, World
+
+LEASE_US = 30_000_000
+DAY = 86_400.0
+PRIORITIES = [
+    Priority("default", max_waiting=6),
+    Priority("low", level=-5, floor=0.3, share=0.4),
+    Priority("high", level=5, promote_after_s=20),
+]
+OWN = [Limit("tokens", 3000, headroom=0), Limit("concurrency", 2, None)]
+BESIDE = ("tickets", "line", "holds", "owners", "numbers", "lapsed", "flows", "order", "tenants")
+SILENCE = ("tickets", "line", "holds", "owners", "numbers", "lapsed", "flows")
+
+
+@pytest.fixture
+def world(any_url: str, name: str) -> Iterator[World]:
+    quota = Quota(
+        name, tpm=6000, concurrency=4, headroom=0, priorities=PRIORITIES, tenant_limits=OWN
+    )
+    with World(quota, any_url, LEASE_US) as made:
+        yield made
+
+
+def lose(world: World, *keys: str) -> None:
+    world.engine.client.delete(*(getattr(world.engine.keys, key) for key in keys))
+
+
+def do_something(world: World, rng: random.Random) -> None:
+    world.now += rng.choice([0, 1_000, 700_000, 5_000_000])
+    open_calls = [call for call in world.calls.values() if call.waits or call.held]
+    if open_calls and rng.random() < 0.4:
+        call = rng.choice(open_calls)
+        if call.held and rng.random() < 0.7:
+            world.settle(call, tokens=rng.randint(0, 3000))
+        else:
+            world.cancel(call)
+        return
+    world.ask(
+        rng.choice(["ann", "bob"]), flags=rng.choice([0, 1, 1, 1]), priority=rng.randint(0, 2),
+        tenant=rng.choice(["", "t", "u"]), route=rng.choice(["", "x"]),
+        tokens=rng.choice([1, 500, 1500, 3000]),
+    )  # fmt: skip
+
+
+def ask_again(world: World, call: Call) -> None:
+    """Do what a client does whose ticket the store has lost."""
+    if world.status_of(call) == Status.GONE and call.waits:
+        call.status = Status.GONE
+        world.ask(call.owner, priority=call.priority, tenant=call.tenant, cost=call.cost)
+
+
+def end_all(world: World) -> None:
+    """Let everybody wait for its grant and end its call, and then be away for long."""
+    for _ in range(200):
+        world.after(5)
+        for call in list(world.calls.values()):
+            if call.waits:
+                ask_again(world, call)
+            if call.held:
+                world.settle(call)
+        if not any(call.waits or call.held for call in world.calls.values()):
+            return
+    raise AssertionError([call for call in world.calls.values() if call.waits])
+
+
+def test_a_place_that_is_out_of_date_is_cleared_away(world: World) -> None:
+    """Where a flow has two places in the order, a run ends all the same."""
+    for tenant in ("t", ""):
+        world.ask(tenant=tenant, tokens=3000)
+    first, second = (world.ask(tenant=tenant, tokens=3000) for tenant in ("u", "t"))
+    lose(world, "flows")
+    world.cancel(second)
+    blocked = world.ask(tenant="t", tokens=3000)
+    world.cancel(first)
+    assert world.status_of(blocked) in (Status.WAITING, Status.GONE)
