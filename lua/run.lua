@@ -52,6 +52,7 @@ local s = nil -- the state, see lib/state.lua
 --@include lib/heads
 --@include lib/holds
 --@include lib/policy
+--@include lib/losses
 --@include lib/outlook
 --@include lib/mail
 --@include lib/pump
@@ -60,7 +61,12 @@ local s = nil -- the state, see lib/state.lua
 if not load_state() then return '3' end
 if s.version ~= ARGV[5] then return '2' end
 if lease > 0 and not enrol() then return '1' end
-if now >= s.lapse then sweep() end
+check_line()
+if now >= s.lapse then
+  check_owners()
+  check_holds()
+  sweep()
+end
 refill_all(now - s.at)
 
 local before = s.timer

@@ -51,6 +51,7 @@ local function sweep()
   for _, name in ipairs(due) do
     local last, seen, term = read_owner(name)
     if not last or term == 0 then
+      if not last then lost[name] = now end -- NUMBERS was evicted, so its reservations are lost too
       redis.call('ZREM', OWNERS, name)
       redis.call('HDEL', NUMBERS, name)
     elseif seen + term > now then

@@ -73,9 +73,31 @@ def end_all(world: World) -> None:
                 ask_again(world, call)
             if call.held:
                 world.settle(call)
+                call.status = Status.DONE  # the store may have lost it
         if not any(call.waits or call.held for call in world.calls.values()):
             return
     raise AssertionError([call for call in world.calls.values() if call.waits])
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("key", ["state", "quota", *BESIDE])
+def test_a_key_that_is_evicted_stops_nobody(world: World, key: str, seed: int) -> None:
+    """Whichever key is evicted, and whenever: all who wait are served, and everything comes back."""
+    rng = random.Random(f"{key} {seed}")
+    for _ in range(rng.randint(5, 40)):
+        do_something(world, rng)
+    lose(world, key)
+    for _ in range(rng.randint(0, 20)):
+        do_something(world, rng)
+    end_all(world)
+    world.after(3600)
+    for owner in ("ann", "bob", "ann"):
+        world.poll(owner)
+    assert (world.reply.waiting, world.reply.held) == (0, 0)
+    for tenant in ("", "t", "u", "v"):
+        call = world.ask(tenant=tenant, flags=0, tokens=1500)
+        assert call.held, tenant
+    assert world.levels() == {"tokens/minute": 0, "concurrency": 0}
 
 
 def test_a_place_that_is_out_of_date_is_cleared_away(world: World) -> None:
@@ -88,3 +110,36 @@ def test_a_place_that_is_out_of_date_is_cleared_away(world: World) -> None:
     blocked = world.ask(tenant="t", tokens=3000)
     world.cancel(first)
     assert world.status_of(blocked) in (Status.WAITING, Status.GONE)
+
+
+@pytest.mark.parametrize("priority", ["default", "low", "high"])
+def test_after_a_long_silence_nothing_is_left(world: World, priority: str) -> None:
+    """A fleet that died leaves its line and its slots to who comes when their keys have expired."""
+    for tenant in ("", "", "t", "t", "t", "u"):
+        world.ask(priority=priority, tenant=tenant, tokens=1000)
+    assert world.reply.waiting
+    world.after(2.5 * 3600)
+    lose(world, *SILENCE)
+    calls = [world.ask("bob", tenant=t, flags=0, tokens=1) for t in ("t", "t", "u", "u")]
+    assert all(call.held for call in calls)
+    assert (world.reply.waiting, world.reply.held) == (0, 4)
+
+
+@pytest.mark.parametrize("lost", ["owners", "numbers"])
+def test_slots_of_a_lost_process_come_back_though_nobody_knows_it(world: World, lost: str) -> None:
+    """Law 7: where the list of processes was evicted, slots of the dead come back all the same."""
+    for _ in range(4):
+        world.ask("ann", tokens=1)
+    lose(world, lost)
+    for _ in range(5):
+        world.after(20).poll("bob")
+    assert world.levels()["concurrency"] == 4
+
+
+# --- what expires when ----------------------------------------------------------------------------
+
+
+def lifetimes_us(world: World) -> dict[str, int]:
+    keys = world.engine.keys
+    return {name: world.engine.client.pttl(getattr(keys, name)) * 1000
+            for name in ("state", "quota", "tenants", "order")}  # fmt: skip
