@@ -44,6 +44,7 @@ local s = nil -- the state, see lib/state.lua
 --@include lib/levels
 --@include lib/settling
 --@include lib/definition
+--@include lib/expiry
 --@include lib/state
 --@include lib/owners
 --@include lib/flows

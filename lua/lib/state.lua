@@ -13,19 +13,17 @@
 --@const ORDER KEYS[10]
 --@const TENANTS KEYS[11]
 
---@const KEEP_MS 7200000 -- keys beside the state; longer than any lease
---@const KEEP_STATE_MS 10800000 -- the state outlives them while anybody is here
---@const KEEP_IDLE_MS 60000      -- a full bucket nobody asks for need not be kept
---@const KEEP_QUOTA_MS 604800000
---@const TOUCH_US 600000000 -- how often the terms above are renewed
+--@const TOUCH_US 600000000 -- how often the terms are renewed
 
 -- timer is false or {id, at_us}: the ticket whose owner must run next, and when (-1: an event
--- comes first); recheck is false or {at_us, id}: when the first blocked flow is looked at again.
+-- comes first); recheck is false or {at_us, id}: when the first blocked flow is looked at again;
+-- tenants_until is when the limits of all tenants are full.
 local function unpack_state(blob)
   local a = cmsgpack.unpack(blob)
   s = {version = a[1], at = a[2], seq = a[3], touched = a[4], lapse = a[5], held = a[6],
        waiting = a[7], limits = a[8], priorities = a[9], own = a[10], classes = a[11],
-       timer = a[12], recheck = a[13], idle = a[14], bottleneck = a[15]}
+       timer = a[12], recheck = a[13], idle = a[14], bottleneck = a[15],
+       tenants_until = a[16]}
 end
 
 -- The state is made from the quota's definition, with all buckets full.
@@ -38,7 +36,7 @@ local function new_state()
   s = {version = found[1], at = now, seq = 0, touched = 0, lapse = 0, held = 0, waiting = 0,
        limits = full_buckets(definition.limits), priorities = read_priorities(definition),
        own = full_buckets(definition.own or {}), classes = {}, timer = false, recheck = false,
-       idle = 0, bottleneck = 1}
+       idle = 0, bottleneck = 1, tenants_until = 0}
   return true
 end
 
@@ -54,6 +52,8 @@ local function load_state()
   return true
 end
 
+local function keep_tenants_ms() return math.max(KEEP_MS, ceil_div(s.tenants_until - now, 1000)) end
+
 local function refill_all(elapsed)
   refill(s.limits, elapsed)
   for _, priority in ipairs(s.priorities) do
@@ -62,26 +62,15 @@ local function refill_all(elapsed)
   s.at = now
 end
 
-local function full_in_us(buckets)
-  local longest = 0
-  for _, bucket in ipairs(buckets) do
-    if bucket[NUM] > 0 then
-      local missing = bucket[CAP] * bucket[DEN] - bucket[LEVEL]
-      longest = math.max(longest, ceil_div(missing, bucket[NUM]))
-    end
-  end
-  return longest
-end
-
 local function save_state()
-  local keep = ceil_div(full_in_us(s.limits), 1000)
-    + ((s.held + s.waiting > 0) and KEEP_STATE_MS or KEEP_IDLE_MS)
+  local keep = keep_state_ms(s.limits, s.priorities, s.tenants_until - now, s.held + s.waiting > 0)
   if now - s.touched > TOUCH_US then
-    for i = 3, 11 do redis.call('PEXPIRE', KEYS[i], KEEP_MS) end
-    redis.call('PEXPIRE', QUOTA, KEEP_QUOTA_MS)
+    for i = 3, 9 do redis.call('PEXPIRE', KEYS[i], KEEP_MS) end
+    for i = 10, 11 do redis.call('PEXPIRE', KEYS[i], keep_tenants_ms()) end
+    redis.call('PEXPIRE', QUOTA, KEEP_QUOTA_MS + keep)
     s.touched = now
   end
   redis.call('SET', STATE, cmsgpack.pack({s.version, s.at, s.seq, s.touched, s.lapse, s.held,
     s.waiting, s.limits, s.priorities, s.own, s.classes, s.timer, s.recheck, s.idle,
-    s.bottleneck}), 'PX', string.format('%.0f', keep))
+    s.bottleneck, s.tenants_until}), 'PX', keep)
 end

@@ -46,6 +46,7 @@ local function save_tenant(tenant, buckets)
     buckets.look_us = now + math.max(QUIET_US, full_in_us(buckets))
     look_at(tenant, buckets.look_us)
   end
+  s.tenants_until = math.max(s.tenants_until, now + full_in_us(buckets))
   local levels = {}
   for i, bucket in ipairs(buckets) do levels[i] = bucket[LEVEL] end
   redis.call('HSET', TENANTS, tenant, cmsgpack.pack({now, buckets.look_us, unpack(levels)}))
@@ -69,6 +70,6 @@ local function save_tenants()
   for tenant, buckets in pairs(own) do
     if buckets.touched then save_tenant(tenant, buckets) end
   end
-  redis.call('PEXPIRE', TENANTS, KEEP_MS)
-  redis.call('PEXPIRE', ORDER, KEEP_MS)
+  redis.call('PEXPIRE', TENANTS, keep_tenants_ms())
+  redis.call('PEXPIRE', ORDER, keep_tenants_ms())
 end

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from limiter.core import layout
 from limiter.core.layout import Status
 from limiter.core.priority import Priority
 from limiter.core.quota import Limit, Quota
@@ -143,3 +144,55 @@ def lifetimes_us(world: World) -> dict[str, int]:
     keys = world.engine.keys
     return {name: world.engine.client.pttl(getattr(keys, name)) * 1000
             for name in ("state", "quota", "tenants", "order")}  # fmt: skip
+
+
+def test_what_a_tenant_used_is_known_until_it_is_full_again(any_url: str, name: str) -> None:
+    """A tenant's limit outlives the quiet of the whole quota: it expires when it is full."""
+    quota = Quota(name, tpm=6000, tenant_limits=[Limit("tokens", 1000, DAY, headroom=0)])
+    with World(quota, any_url) as world:
+        world.settle(world.ask(tenant="t", tokens=900))
+        world.settle(world.ask(tenant="u", tokens=9))
+        world.after(601).settle(world.ask(tokens=1))
+        lives = lifetimes_us(world)
+        assert all(each > 0.85 * DAY * 1e6 for each in lives.values()), lives
+
+
+def test_what_a_share_used_is_known_until_it_is_full_again(any_url: str, name: str) -> None:
+    """A strict share in debt outlives the limit that is full again."""
+    strict = Priority("low", level=-5, share=0.01, strict=True)
+    with World(Quota(name, tpm=6000, priorities=[strict]), any_url) as world:
+        world.settle(world.ask(priority="low", tokens=10), tokens=6000)
+        assert lifetimes_us(world)["state"] > 90 * 60e6
+
+
+def test_a_floor_is_known_until_it_is_lent(any_url: str, name: str) -> None:
+    """Who came from above is known for as long as the floor holds for them."""
+    low = Priority("low", level=-5, floor=0.5, lend_after_s=3600)
+    with World(Quota(name, tpm=6000, priorities=[low]), any_url) as world:
+        world.settle(world.ask(tokens=1))
+        assert lifetimes_us(world)["state"] >= 3600e6
+
+
+def test_a_new_definition_does_not_shorten_a_debt(any_url: str, name: str) -> None:
+    """What is used of a daily limit is known for a day, also when the quota is declared anew."""
+    with World(Quota(name, rpd=1000, headroom=0), any_url) as world:
+        world.settle(world.ask(requests=1000))
+        world.redefine(Quota(name, rpd=1001, headroom=0))
+        assert lifetimes_us(world)["state"] > 0.9 * DAY * 1e6
+
+
+def test_a_definition_lives_as_long_as_its_state(any_url: str, name: str) -> None:
+    """A monthly budget outlives a week of silence together with what it means."""
+    with World(Quota(name, limits=[Limit("euros", 1000, 30 * DAY)]), any_url) as world:
+        world.settle(world.ask(euros=990))
+        lives = lifetimes_us(world)
+        assert lives["quota"] >= lives["state"] > 29 * DAY * 1e6
+
+
+def test_a_definition_that_was_lost_can_be_declared_anew(world: World, name: str) -> None:
+    """Who declares a quota whose definition was evicted can use it."""
+    world.ask(tokens=1)
+    lose(world, "quota")
+    world.engine.definition = world.engine.declare(world.quota, world.now, None)
+    assert world.ask("bob", tokens=1).held
+    assert world.reply.outcome == layout.Outcome.DONE
