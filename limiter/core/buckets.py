@@ -116,12 +116,17 @@ def exceeds(buckets: Buckets, cost: Sequence[int]) -> bool:
     return any(of(cost, b) > b.ceiling for b in buckets)
 
 
-def wait_in(buckets: Buckets, queued: Sequence[int], cost: Sequence[int]) -> int:
-    """Return how long the cost waits at most when `queued` goes first; slots are not foreseen."""
+def wait_in(
+    buckets: Buckets, queued: Sequence[int], cost: Sequence[int], line: Sequence[int]
+) -> int:
+    """Return how long the cost waits at most when `queued` goes first; slots are not foreseen.
+
+    What the same `line` waits for it waits for as well.
+    """
     longest = 0
     for b in buckets:
         c = of(cost, b)
-        if b.num > 0 and c > 0:
+        if b.num > 0 and (c > 0 or of(line, b) > 0):
             before = min(of(queued, b), QUEUED_MAX // b.den) * b.den
             short = before + min(c, b.capacity) * b.den - b.level
             longest = max(longest, -(-short // b.num))

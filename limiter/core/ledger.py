@@ -116,14 +116,14 @@ class Ledger:
         if group.lined:
             add_part(queued, group.queued, mine, group.lined)
             add_part(own, group.queued, k, group.lined)
-        wait_us = 0
+        wait_us, line = 0, list(queued)
         if standing.shares and standing.strict:
-            wait_us = arithmetic.wait_in(standing.shares, queued, ticket.cost)
+            wait_us = arithmetic.wait_in(standing.shares, line, ticket.cost, line)
         for other in others:
             if self.standings[other.priority].level >= standing.level:
                 ahead += other.lined
                 add_part(queued, other.queued, 1, 1)
-        wait_us = max(wait_us, arithmetic.wait_in(self.buckets, queued, ticket.cost))
+        wait_us = max(wait_us, arithmetic.wait_in(self.buckets, queued, ticket.cost, line))
         return max(wait_us, self.tenants.wait_in(ticket.tenant, own, ticket.cost, self.now)), ahead
 
 

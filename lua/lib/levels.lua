@@ -47,12 +47,12 @@ local function exceeds(buckets, cost)
 end
 
 -- How long the cost waits at most when `queued`, by dimension, goes first. Refunds shorten it,
--- debts lengthen it; slots are not foreseen.
-local function wait_in(buckets, queued, cost)
+-- debts lengthen it; slots are not foreseen. What the same `line` waits for it waits for as well.
+local function wait_in(buckets, queued, cost, line)
   local longest = 0
   for _, bucket in ipairs(buckets) do
     local c, den = cost[bucket[DIM]] or 0, bucket[DEN]
-    if bucket[NUM] > 0 and c > 0 then
+    if bucket[NUM] > 0 and (c > 0 or (line[bucket[DIM]] or 0) > 0) then
       local before = math.min(queued[bucket[DIM]] or 0, math.floor(QUEUED_MAX / den)) * den
       local short = before + math.min(c, bucket[CAP]) * den - bucket[LEVEL]
       longest = math.max(longest, ceil_div(short, bucket[NUM]))

@@ -13,14 +13,15 @@ local function outlook(c, tenant, k, weight, weights, cost)
   local priority = s.priorities[class[PRIORITY]]
   local lined = class[LINED]
   local mine = math.min(lined, ceil_div((k + 1) * math.max(weights, weight), weight) - 1)
-  local ahead, queued, flow = mine, {}, {}
+  local ahead, queued, line, flow = mine, {}, {}, {}
   if lined > 0 then
     add_part(queued, class[QUEUED], mine, lined)
+    add_part(line, class[QUEUED], mine, lined)
     add_part(flow, class[QUEUED], k, lined)
   end
   local wait_us = 0
   if priority[SHARES] and priority[STRICT] == 1 then
-    wait_us = wait_in(priority[SHARES], queued, cost)
+    wait_us = wait_in(priority[SHARES], line, cost, line)
   end
   for other, each in ipairs(s.classes) do
     if other ~= c and s.priorities[each[PRIORITY]][PRECEDENCE] >= priority[PRECEDENCE] then
@@ -28,8 +29,10 @@ local function outlook(c, tenant, k, weight, weights, cost)
       add_part(queued, each[QUEUED], 1, 1)
     end
   end
-  wait_us = math.max(wait_us, wait_in(s.limits, queued, cost))
-  if is_limited(tenant) then wait_us = math.max(wait_us, wait_in(own_buckets(tenant), flow, cost)) end
+  wait_us = math.max(wait_us, wait_in(s.limits, queued, cost, line))
+  if is_limited(tenant) then
+    wait_us = math.max(wait_us, wait_in(own_buckets(tenant), flow, cost, flow))
+  end
   return wait_us, ahead
 end
 
