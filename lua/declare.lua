@@ -15,9 +15,7 @@
 
 --@include lib/numbers
 --@include lib/definition
-
---@const KEEP_QUOTA_MS 604800000
---@const KEEP_STATE_MS 10800000
+--@include lib/expiry
 
 local now = tonumber(ARGV[1])
 if now == 0 then
@@ -37,9 +35,9 @@ if old ~= ARGV[2] then return {0, old} end
 local version = string.format('%.0f', math.max(now, (tonumber(old) or 0) + 1))
 local definition = cjson.decode(ARGV[3])
 redis.call('HSET', KEYS[2], 'version', version, 'definition', ARGV[3], 'origin', ARGV[4])
-redis.call('PEXPIRE', KEYS[2], KEEP_QUOTA_MS)
-
+local keep_ms = 0
 local blob = redis.call('GET', KEYS[1])
+if blob and not found[2] then redis.call('DEL', KEYS[1]) end -- nobody knows what it means
 if blob and found[2] then
   local state, earlier = cmsgpack.unpack(blob), cjson.decode(found[2])
   local limits, priorities = full_buckets(definition.limits), read_priorities(definition)
@@ -60,9 +58,12 @@ if blob and found[2] then
   state[1], state[8], state[9], state[15] = version, limits, priorities, 1
   if cjson.encode(earlier.own) ~= cjson.encode(definition.own) then
     redis.call('DEL', KEYS[3])
+    state[16] = 0
     for _, class in ipairs(state[11]) do class[8] = false end -- heads were found to fit by the old ones
   end
   state[10] = full_buckets(definition.own)
-  redis.call('SET', KEYS[1], cmsgpack.pack(state), 'PX', KEEP_STATE_MS)
+  keep_ms = keep_state_ms(limits, priorities, state[16] - now, true)
+  redis.call('SET', KEYS[1], cmsgpack.pack(state), 'PX', keep_ms)
 end
+redis.call('PEXPIRE', KEYS[2], KEEP_QUOTA_MS + keep_ms)
 return {1, version}

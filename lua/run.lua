@@ -43,6 +43,7 @@ local s = nil -- the state, see lib/state.lua
 --@include lib/numbers
 --@include lib/levels
 --@include lib/settling
+--@include lib/expiry
 --@include lib/state
 --@include lib/owners
 --@include lib/tenants
@@ -54,6 +55,9 @@ local s = nil -- the state, see lib/state.lua
 if not load_state() then return '3' end
 if s.version ~= ARGV[5] then return '2' end
 if lease > 0 and not enrol() then return '1' end
+if s.waiting > 0 then
+--@include lib/lost_line
+end
 if now >= s.lapse then
 --@include lib/sweep
 end

@@ -117,14 +117,17 @@ def exceeds(buckets: Buckets, cost: Sequence[int]) -> bool:
 
 
 def wait_in(
-    buckets: Buckets, queued: Sequence[int], cost: Sequence[int],
+    buckets: Buckets, queued: Sequence[int], cost: Sequence[int], line: Sequence[int],
     floors: Sequence[int] | None = None,
 ) -> int:  # fmt: skip
-    """Return how long the cost waits at most when `queued` goes first; slots are not foreseen."""
+    """Return how long the cost waits at most when `queued` goes first; slots are not foreseen.
+
+    What the same `line` waits for it waits for as well. `floors` stay in the buckets.
+    """
     longest = 0
     for i, b in enumerate(buckets):
         c = of(cost, b)
-        if b.num > 0 and c > 0:
+        if b.num > 0 and (c > 0 or of(line, b) > 0):
             before = min(of(queued, b), QUEUED_MAX // b.den) * b.den
             need = min(c + (floors[i] if floors else 0), b.capacity)
             short = before + need * b.den - b.level

@@ -123,14 +123,14 @@ class Ledger:
         if group.lined:
             add_part(queued, group.queued, mine, group.lined)
             add_part(own, group.queued, k, group.lined)
-        wait_us = 0
+        wait_us, line = 0, list(queued)
         if standing.shares and standing.strict:
-            wait_us = arithmetic.wait_in(standing.shares, queued, ticket.cost)
+            wait_us = arithmetic.wait_in(standing.shares, line, ticket.cost, line)
         for other in others:
             if self.standings[other.priority].level >= standing.level:
                 ahead += other.lined
                 add_part(queued, other.queued, 1, 1)
-        wait_us = max(wait_us, self._wait_for_room(standing, queued, ticket.cost))
+        wait_us = max(wait_us, self._wait_for_room(standing, queued, ticket.cost, line))
         return max(wait_us, self.tenants.wait_in(ticket.tenant, own, ticket.cost, self.now)), ahead
 
     def wait_behind(self, standing: Standing, classes: list[Class]) -> int:
@@ -141,15 +141,18 @@ class Ledger:
         for each in classes:
             if self.standings[each.priority].level >= standing.level:
                 add_part(queued, each.queued, 1, 1)
-        return self._wait_for_room(standing, queued, [min(1, amount) for amount in queued])
+        least = [min(1, amount) for amount in queued]
+        return self._wait_for_room(standing, queued, least, queued)
 
-    def _wait_for_room(self, standing: Standing, queued: Sequence[int], cost: Sequence[int]) -> int:
+    def _wait_for_room(
+        self, standing: Standing, queued: Sequence[int], cost: Sequence[int], line: Sequence[int]
+    ) -> int:
         """Return the wait in the limits, with the floor for as long as it is known to hold."""
-        opened = arithmetic.wait_in(self.buckets, queued, cost)
+        opened = arithmetic.wait_in(self.buckets, queued, cost, line)
         until_us = guarded_until(standing, self.standings)
         if until_us <= self.now:
             return opened
-        guarded = arithmetic.wait_in(self.buckets, queued, cost, standing.floors)
+        guarded = arithmetic.wait_in(self.buckets, queued, cost, line, standing.floors)
         if until_us >= FOREVER:
             return guarded
         return min(guarded, max(opened, until_us - self.now))

@@ -52,7 +52,7 @@ class Tenants:
 
     def wait_in(self, tenant: str, queued: Sequence[int], cost: Sequence[int], now: int) -> int:
         """Return how long the tenant's own limits make the cost wait."""
-        return arithmetic.wait_in(self._buckets(tenant, now), queued, cost)
+        return arithmetic.wait_in(self._buckets(tenant, now), queued, cost, queued)
 
     def take(self, tenant: str, cost: Sequence[int], now: int) -> None:
         """Take a cost."""

@@ -61,4 +61,5 @@ local function forget_flows(from, to, most)
     local flow = string.sub(member, 2, 5) .. string.sub(member, 22)
     move_flow(flow, 'i' .. string.sub(member, 6, 21), nil)
   end
+  return #found
 end

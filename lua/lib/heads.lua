@@ -4,10 +4,10 @@
 
 --@const RECHECK_US 5000000 -- a blocked flow is looked at again after this at the latest
 
-local function block(flow, tag, seq, id, at)
+local function block(flow, record, id, at)
   local until_us = now + RECHECK_US
   if at ~= NOT_BEFORE_EVENT then until_us = math.min(until_us, at) end
-  move_flow(flow, waits(tag, seq), blocked(until_us, tag))
+  move_flow(flow, record, blocked(until_us, tag_of(record)))
   if not s.recheck or until_us < s.recheck[1] then s.recheck = {until_us, id} end
 end
 
@@ -51,21 +51,21 @@ local function find_head(c)
   while true do
     local member = redis.call('ZRANGEBYLEX', ORDER, '[w' .. name, after, 'LIMIT', 0, 1)[1]
     if not member then return end
-    local tag, tenant = tonumber(string.sub(member, 6, 21)), string.sub(member, 38)
+    local record, tenant = 'w' .. string.sub(member, 6, 37), string.sub(member, 38)
     local flow = name .. tenant
     local seq, id = first_of(flow)
     local ticket = id and read_ticket(id)
     if ticket then
       local at = is_limited(tenant) and fit_at(own_buckets(tenant), ticket.cost) or now
       if at == now then
-        class[HEAD] = {id, tag, seq, ticket.weight, tenant, ticket.cost}
+        class[HEAD] = {id, tag_of(record), seq, ticket.weight, tenant, ticket.cost}
         return
       end
-      block(flow, tag, seq, id, at)
+      block(flow, record, id, at)
     elseif id then
       redis.call('ZREM', LINE, line_member(flow, seq, id))
     else
-      move_flow(flow, 'w' .. string.sub(member, 6, 37), nil)
+      move_flow(flow, record, nil)
     end
   end
 end

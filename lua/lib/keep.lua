@@ -24,6 +24,7 @@ local function keep(tenant, buckets)
     buckets.look_us = now + math.max(QUIET_US, full_in_us(buckets))
     redis.call('ZADD', ORDER, 0, look_member(tenant, buckets.look_us))
   end
+  s.tenants_until = math.max(s.tenants_until, now + full_in_us(buckets))
   local levels = {}
   for i, bucket in ipairs(buckets) do levels[i] = bucket[LEVEL] end
   redis.call('HSET', TENANTS, tenant, cmsgpack.pack({now, buckets.look_us, unpack(levels)}))
@@ -41,5 +42,5 @@ end
 for tenant, buckets in pairs(own) do
   if buckets.touched then keep(tenant, buckets) end
 end
-redis.call('PEXPIRE', TENANTS, KEEP_MS)
-redis.call('PEXPIRE', ORDER, KEEP_MS)
+redis.call('PEXPIRE', TENANTS, keep_tenants_ms())
+redis.call('PEXPIRE', ORDER, keep_tenants_ms())

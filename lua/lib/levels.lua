@@ -58,14 +58,3 @@ local function refill_all(elapsed)
   end
   s.at = now
 end
-
-local function full_in_us(buckets)
-  local longest = 0
-  for _, bucket in ipairs(buckets) do
-    if bucket[NUM] > 0 then
-      local missing = bucket[CAP] * bucket[DEN] - bucket[LEVEL]
-      longest = math.max(longest, ceil_div(missing, bucket[NUM]))
-    end
-  end
-  return longest
-end

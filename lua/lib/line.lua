@@ -25,7 +25,8 @@ local function enqueue(id, c, tenant, weight, cost, k)
     if class[HEAD] and tag < class[HEAD][2] then class[HEAD] = false end
   end
   if s.waiting == 0 then
-    for _, key in ipairs({TICKETS, LINE, FLOWS, ORDER}) do redis.call('PEXPIRE', key, KEEP_MS) end
+    for _, key in ipairs({TICKETS, LINE, FLOWS}) do redis.call('PEXPIRE', key, KEEP_MS) end
+    redis.call('PEXPIRE', ORDER, keep_tenants_ms())
   end
   count(class, cost, 1)
 end

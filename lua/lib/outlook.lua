@@ -3,12 +3,12 @@
 --@const QUEUED_MAX (2 ^ 51) -- no more than this is foreseen, in 1/den units
 
 -- How long the cost waits at most when `queued`, by dimension, goes first. Refunds shorten it,
--- debts lengthen it; slots are not foreseen.
-local function wait_in(buckets, queued, cost, floors)
+-- debts lengthen it; slots are not foreseen. What the same `line` waits for it waits for as well.
+local function wait_in(buckets, queued, cost, line, floors)
   local longest = 0
   for i, bucket in ipairs(buckets) do
     local c, den = cost[bucket[DIM]] or 0, bucket[DEN]
-    if bucket[NUM] > 0 and c > 0 then
+    if bucket[NUM] > 0 and (c > 0 or (line[bucket[DIM]] or 0) > 0) then
       local before = math.min(queued[bucket[DIM]] or 0, math.floor(QUEUED_MAX / den)) * den
       local need = math.min(c + (floors and floors[i] or 0), bucket[CAP])
       local short = before + need * den - bucket[LEVEL]
@@ -19,11 +19,11 @@ local function wait_in(buckets, queued, cost, floors)
 end
 
 -- The same in the limits, with the floor of a priority for as long as it is known to hold.
-local function wait_for_room(priority, queued, cost)
-  local open = wait_in(s.limits, queued, cost)
+local function wait_for_room(priority, queued, cost, line)
+  local open = wait_in(s.limits, queued, cost, line)
   local until_us = priority[FLOORS] and guarded_until(priority) or 0
   if until_us <= now then return open end
-  local guarded = wait_in(s.limits, queued, cost, priority[FLOORS])
+  local guarded = wait_in(s.limits, queued, cost, line, priority[FLOORS])
   return until_us >= FOREVER and guarded or math.min(guarded, math.max(open, until_us - now))
 end
 
@@ -40,14 +40,15 @@ local function outlook(c, tenant, k, weight, weights, cost)
   local priority = s.priorities[class[PRIORITY]]
   local lined = class[LINED]
   local mine = math.min(lined, ceil_div((k + 1) * math.max(weights, weight), weight) - 1)
-  local ahead, queued, flow = mine, {}, {}
+  local ahead, queued, line, flow = mine, {}, {}, {}
   if lined > 0 then
     add_part(queued, class[QUEUED], mine, lined)
+    add_part(line, class[QUEUED], mine, lined)
     add_part(flow, class[QUEUED], k, lined)
   end
   local wait_us = 0
   if priority[SHARES] and priority[STRICT] == 1 then
-    wait_us = wait_in(priority[SHARES], queued, cost)
+    wait_us = wait_in(priority[SHARES], line, cost, line)
   end
   for other, each in ipairs(s.classes) do
     if other ~= c and s.priorities[each[PRIORITY]][PRECEDENCE] >= priority[PRECEDENCE] then
@@ -55,8 +56,10 @@ local function outlook(c, tenant, k, weight, weights, cost)
       add_part(queued, each[QUEUED], 1, 1)
     end
   end
-  wait_us = math.max(wait_us, wait_for_room(priority, queued, cost))
-  if is_limited(tenant) then wait_us = math.max(wait_us, wait_in(own_buckets(tenant), flow, cost)) end
+  wait_us = math.max(wait_us, wait_for_room(priority, queued, cost, line))
+  if is_limited(tenant) then
+    wait_us = math.max(wait_us, wait_in(own_buckets(tenant), flow, cost, flow))
+  end
   return wait_us, ahead
 end
 
@@ -69,7 +72,7 @@ local function wait_behind(priority)
     end
   end
   for i, amount in ipairs(queued) do least[i] = amount > 0 and 1 or 0 end
-  return wait_for_room(priority, queued, least)
+  return wait_for_room(priority, queued, least, queued)
 end
 
 -- How many of a flow's tickets stand before one of them; of all, where seq is nil.

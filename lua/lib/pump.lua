@@ -66,7 +66,10 @@ local function pump()
   for _ = 1, GRANTS do
     if s.waiting == 0 then
       s.timer = false
-      if s.idle > 0 then forget_flows('[i', '(j', 100) end
+      if s.idle > 0 and forget_flows('[i', '(j', 100) == 0 then
+        redis.call('DEL', FLOWS) -- ORDER was evicted
+        s.idle = 0
+      end
       if s.idle == 0 then s.classes = {} end -- they say no more than new ones would
       return
     end

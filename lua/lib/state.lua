@@ -13,19 +13,17 @@
 --@const ORDER KEYS[10]
 --@const TENANTS KEYS[11]
 
---@const KEEP_MS 7200000 -- keys beside the state; longer than any lease
---@const KEEP_STATE_MS 10800000 -- the state outlives them while anybody is here
---@const KEEP_IDLE_MS 60000      -- a full bucket nobody asks for need not be kept
---@const KEEP_QUOTA_MS 604800000
---@const TOUCH_US 600000000 -- how often the terms above are renewed
+--@const TOUCH_US 600000000 -- how often the terms are renewed
 
 -- timer is false or {id, at_us}: the ticket whose owner must run next, and when (-1: an event
--- comes first); recheck is false or {at_us, id}: when the first blocked flow is looked at again.
+-- comes first); recheck is false or {at_us, id}: when the first blocked flow is looked at again;
+-- tenants_until is when the limits of all tenants are full.
 local function unpack_state(blob)
   local a = cmsgpack.unpack(blob)
   s = {version = a[1], at = a[2], seq = a[3], touched = a[4], lapse = a[5], held = a[6],
        waiting = a[7], limits = a[8], priorities = a[9], own = a[10], classes = a[11],
-       timer = a[12], recheck = a[13], idle = a[14], bottleneck = a[15]}
+       timer = a[12], recheck = a[13], idle = a[14], bottleneck = a[15],
+       tenants_until = a[16]}
 end
 
 --@include lib/fresh
@@ -42,15 +40,17 @@ local function load_state()
   return true
 end
 
+local function keep_tenants_ms() return math.max(KEEP_MS, ceil_div(s.tenants_until - now, 1000)) end
+
 local function save_state()
-  local keep = ceil_div(full_in_us(s.limits), 1000)
-    + ((s.held + s.waiting > 0) and KEEP_STATE_MS or KEEP_IDLE_MS)
+  local keep = keep_state_ms(s.limits, s.priorities, s.tenants_until - now, s.held + s.waiting > 0)
   if now - s.touched > TOUCH_US then
-    for i = 3, 11 do redis.call('PEXPIRE', KEYS[i], KEEP_MS) end
-    redis.call('PEXPIRE', QUOTA, KEEP_QUOTA_MS)
+    for i = 3, 9 do redis.call('PEXPIRE', KEYS[i], KEEP_MS) end
+    for i = 10, 11 do redis.call('PEXPIRE', KEYS[i], keep_tenants_ms()) end
+    redis.call('PEXPIRE', QUOTA, KEEP_QUOTA_MS + keep)
     s.touched = now
   end
   redis.call('SET', STATE, cmsgpack.pack({s.version, s.at, s.seq, s.touched, s.lapse, s.held,
     s.waiting, s.limits, s.priorities, s.own, s.classes, s.timer, s.recheck, s.idle,
-    s.bottleneck}), 'PX', string.format('%.0f', keep))
+    s.bottleneck, s.tenants_until}), 'PX', keep)
 end

@@ -3,11 +3,14 @@
 
 --@const SWEEP 100 -- owners looked at per run
 
+--@include lib/lost_holds
+
 local due = redis.call('ZRANGEBYSCORE', OWNERS, '-inf', string.format('%.0f', now), 'LIMIT', 0, SWEEP)
 local lost = {}
 for _, name in ipairs(due) do
   local last, seen, term = read_owner(name)
   if not last or term == 0 then
+    if not last then lost[name] = now end -- NUMBERS was evicted, so its reservations are lost too
     redis.call('ZREM', OWNERS, name)
     redis.call('HDEL', NUMBERS, name)
   elseif seen + term > now then

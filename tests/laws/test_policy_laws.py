@@ -129,6 +129,14 @@ def test_a_far_time_is_told_in_digits(begin: Begin) -> None:
     assert world.poll().next_us > 0
 
 
+def test_a_wait_counts_what_those_ahead_wait_for(begin: Begin) -> None:
+    """A call that needs nothing of the limit its line waits for waits with the line."""
+    world = begin(tpm=600, rpm=60)
+    world.ask(tokens=600)
+    world.ask(tokens=600)
+    assert world.ask(tokens=0).wait_us == 60_000_000
+
+
 def test_a_lowered_tenant_limit_holds_for_who_is_at_the_head(begin: Begin) -> None:
     """A tenant's limit that is lowered holds for its calls that wait already."""
     own = [Limit("tokens", 600, headroom=0)]
