@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 LEVEL  ?= dev
 PROCESSES ?= 4
 
-.PHONY: help setup run test lint types contracts bench clean
+.PHONY: help setup run test lint types contracts sequences bench clean
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort
 
@@ -39,6 +39,9 @@ types: $(VENV)/.dev ## check types
 
 contracts: $(VENV)/.dev ## check that each layer imports only from those below
 	$(BIN)/lint-imports
+
+sequences: $(VENV)/.dev ## hold the Lua against the model on thousands of random sequences, on every server
+	LIMITER_SEQUENCES=$(or $(SEQUENCES),3000) $(BIN)/python -m pytest -n 2 tests/engine/test_model.py --timeout 3600
 
 bench: $(VENV)/.dev ## measure everything that has a bar, in one run
 	$(BIN)/python -m benchmarks

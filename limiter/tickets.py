@@ -9,6 +9,8 @@ Sync and async side by side.
 
 from __future__ import annotations
 
+import _thread
+import contextlib
 import time
 from collections.abc import AsyncIterable, Iterable
 from types import TracebackType
@@ -92,7 +94,7 @@ def eta_s(request: Request) -> float:
 
 
 class Ticket(_Standing):
-    """Hold a call that waits, or was granted and is not yet picked up.
+    """Hold a call that waits, or was granted and is not yet picked up; one that is dropped leaves.
 
     Attributes:
         granted, position, eta_s: where it stands.
@@ -137,6 +139,12 @@ class Ticket(_Standing):
     ) -> None:  # fmt: skip
         self.cancel()
 
+    def __del__(self) -> None:
+        if not self._over:
+            with contextlib.suppress(RuntimeError):  # the interpreter ends
+                # In a thread of its own: this one may hold the lock that is needed.
+                _thread.start_new_thread(self._shell.abandon, (self._lane, self._request))
+
 
 class AsyncTicket(_Standing):
     """Hold a call that waits, or was granted and is not yet picked up; see `Ticket`."""
@@ -172,6 +180,12 @@ class AsyncTicket(_Standing):
         trace: TracebackType | None,
     ) -> None:  # fmt: skip
         self.cancel()
+
+    def __del__(self) -> None:
+        if not self._over:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                abandon = self._shell.abandon
+                self._shell.loop.call_soon_threadsafe(abandon, self._lane, self._request)
 
 
 # --- the first of several ---------------------------------------------------------------------
