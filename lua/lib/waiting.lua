@@ -11,6 +11,7 @@ the_line = function()
 --@include lib/line
 --@include lib/heads
 --@include lib/rank
+--@include lib/waits
 --@include lib/outlook
 --@include lib/mail
 --@include lib/pump
