@@ -374,6 +374,8 @@ class Model:
             if not self.tickets:
                 self._timer = None
                 forget(self.classes, FORGET)
+                if not any(each.idle for each in self.classes):
+                    self.classes = []
                 return
             if not self._step():
                 return

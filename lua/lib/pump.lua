@@ -90,6 +90,7 @@ local function pump()
         redis.call('DEL', FLOWS) -- ORDER was evicted
         s.idle = 0
       end
+      if s.idle == 0 then s.classes = {} end
       return
     end
     if not step() then return end
