@@ -3,7 +3,8 @@
 --@const GRANTED 1
 --@const WAITING 2
 --@const NEVER 4
---@const GRANTS 1000 -- per run, so that no run blocks the server for long
+--@const GRANTS 1000 -- each time, so that no run blocks the server for long
+--@const HEADS 2000 -- nor are more heads looked at
 
 -- The heads of all classes, first those that go first: by rank, precedence, arrival.
 local function candidates()
@@ -83,7 +84,7 @@ end
 
 local function pump()
   unblock_due()
-  for _ = 1, GRANTS do
+  for _ = 1, math.min(GRANTS, math.ceil(HEADS / math.max(1, #s.classes))) do
     if s.waiting == 0 then
       s.timer = false
       if s.idle > 0 and forget_flows('[i', '(j', 100) == 0 then
