@@ -33,6 +33,7 @@ from limiter.core.standing import BARRED, BORROWING, Standing, add_part
 
 SWEEP = 100
 GRANTS = 1000
+HEADS = 2000
 FORGET = 100
 RECHECK_US = 5_000_000
 
@@ -372,7 +373,7 @@ class Model:
 
     def _pump(self) -> None:
         self._unblock_due()
-        for _ in range(GRANTS):
+        for _ in range(min(GRANTS, -(-HEADS // max(1, len(self.classes))))):
             if not self.tickets:
                 self._timer = None
                 forget(self.classes, FORGET)

@@ -1,6 +1,7 @@
 -- The pump: grant heads while they fit, whoever they belong to, and tell their owners.
 
---@const GRANTS 1000 -- per run, so that no run blocks the server for long
+--@const GRANTS 1000 -- each time, so that no run blocks the server for long
+--@const HEADS 2000 -- nor are more heads looked at
 
 local function is_alive(name)
   if name == owner then return true end
@@ -63,7 +64,7 @@ end
 
 local function pump()
   unblock_due()
-  for _ = 1, GRANTS do
+  for _ = 1, math.min(GRANTS, math.ceil(HEADS / math.max(1, #s.classes))) do
     if s.waiting == 0 then
       s.timer = false
       if s.idle > 0 and forget_flows('[i', '(j', 100) == 0 then

@@ -24,7 +24,7 @@ class Home:
         self.env = {
             k: v for k, v in os.environ.items() if not k.startswith(("OPENAI_", "LIMITER_"))
         }
-        self.env |= {"LIMITER_RUNTIME_DIR": str(path / "rt"), "LIMITER_EMBEDDED_IDLE_S": "1",
+        self.env |= {"LIMITER_RUNTIME_DIR": str(path / "rt"), "LIMITER_EMBEDDED_IDLE_S": "3",
                      "OPENAI_API_KEY": "mock", "PYTHONPATH": str(ROOT)}  # fmt: skip
 
     def write(self, *lines: str) -> None:

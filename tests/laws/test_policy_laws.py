@@ -10,6 +10,7 @@ from limiter.core.layout import Status
 from limiter.core.priority import Priority
 from limiter.core.quota import Limit, Quota
 from tests import servers
+from tests.engine.lua import Lua
 from tests.laws.world import World
 
 Begin = Callable[..., World]
@@ -152,3 +153,32 @@ def test_a_lowered_tenant_limit_holds_for_who_is_at_the_head(begin: Begin) -> No
     assert small.held
     world.after(60).poll()
     assert big.status == Status.NEVER
+
+
+def test_no_run_grants_for_long(begin: Begin) -> None:
+    """The more classes wait, the fewer calls a run grants; the next run is due at once."""
+    world = begin(tpm=1000)
+    world.ask(tokens=1000)
+    for i in range(60):
+        for _ in range(4):
+            world.ask(route=f"r{i}", tokens=1)
+    world.after(60).poll()
+    assert (world.reply.waiting, world.reply.next_us) == (240 - 34, 0)
+    for _ in range(7):
+        world.poll()
+    assert world.reply.waiting == 0
+
+
+def test_classes_are_forgotten_when_nobody_waits(begin: Begin) -> None:
+    """The state does not grow with the number of priorities and routes that ever waited."""
+    world = begin(tpm=1000)
+    for i in range(200):
+        held = world.ask(tokens=1000)
+        waiting = world.ask(tenant="t", route=f"r{i}", tokens=1000)
+        world.settle(held, tokens=0)
+        world.settle(waiting, tokens=0)
+        world.poll()
+    if isinstance(world.engine, Lua):
+        assert world.engine.client.strlen(world.engine.keys.state) < 200
+    else:
+        assert world.engine.classes == []

@@ -73,7 +73,8 @@ class World:
         else:
             self.engine = Lua(url, quota, START_US)
         self.calls: dict[tuple[str, int], Call] = {}
-        self.numbers: dict[str, int] = {}
+        self.numbers: dict[str, int] = {}  # of batches, by owner
+        self.asked: dict[str, int] = {}
         self.reply = Reply(layout.Outcome.DONE)
 
     def close(self) -> None:
@@ -124,7 +125,7 @@ class World:
         """Send one acquire; return the call."""
         index = priority if isinstance(priority, int) else self.agreed.priority_index(priority)
         cost = cost or self.agreed.cost(amounts)
-        n = 1 + sum(key[0] == owner for key in self.calls)
+        self.asked[owner] = n = self.asked.get(owner, 0) + 1
         call = Call(owner, n, cost, index, tenant, route, weight, flags, self.now)
         self.calls[owner, n] = call
         entry = layout.acquire(
