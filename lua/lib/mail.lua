@@ -32,3 +32,10 @@ local function send_mail(before)
     end
   end
 end
+
+-- A grant to an owner that is lost would be heard by nobody.
+local function is_alive(name)
+  if name == owner then return true end
+  local _, seen, term = read_owner(name)
+  return seen ~= nil and seen + term > now
+end

@@ -3,12 +3,6 @@
 --@const GRANTS 1000 -- each time, so that no run blocks the server for long
 --@const HEADS 2000 -- nor are more heads looked at
 
-local function is_alive(name)
-  if name == owner then return true end
-  local _, seen, term = read_owner(name)
-  return seen ~= nil and seen + term > now
-end
-
 -- Take a head out of the line, for good or because it never fits; a lost owner's is passed over.
 local function leave(candidate, status)
   local class, head = s.classes[candidate.c], candidate.head

@@ -8,6 +8,7 @@ from __future__ import annotations
 from limiter.core import definition, layout
 from limiter.core.layout import Grant, Reply, Result, Status
 from limiter.core.model import Model
+from limiter.core.priority import Priority
 from limiter.core.quota import Quota
 from tests.engine.lua import Lua
 
@@ -142,3 +143,15 @@ class Owner:
 
     def poll(self) -> None:
         self.send()
+
+
+HIGH, LOW = Priority("high", level=10), Priority("low")
+
+
+def drained(story: Story, owner: Owner, seconds: float, *, step: float = 1.0) -> list[int]:
+    """Let time pass in steps; return what was granted to the owner, in order."""
+    before = len(owner.granted)
+    for _ in range(round(seconds / step)):
+        story.after(step)
+        owner.poll()
+    return owner.granted[before:]
