@@ -67,11 +67,11 @@ class Engine:
         return (len(keys), *keys, now_us, self.owner, self.number, LEASE_US,
                 self.definition.version, self.keys.wake, self._publish, packed)  # fmt: skip
 
-    def server_us(self, batch: Callable[[], Sequence[Entry]], runs: int) -> float:
-        """Return the server's time for one run, the mean of some."""
+    def server_us(self, act: Callable[[], object], times: int) -> float:
+        """Return the server's time for one `run` of those that `act` makes, the mean of some."""
         self.client.config_resetstat()
-        for _ in range(runs):
-            self.run(*batch())
+        for _ in range(times):
+            act()
         spent: float = self.client.info("commandstats")["cmdstat_evalsha"]["usec_per_call"]
         return spent
 
