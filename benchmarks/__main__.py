@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from benchmarks import fleet, peers, speed, wakeups
+from benchmarks import fairness, fleet, flows, peers, speed, wakeups
 from benchmarks.report import Row, publish
 from benchmarks.servers_redis import redis_server
 
@@ -34,6 +34,8 @@ def main() -> int:
         rows += speed.long_line(redis.url)
         rows += speed.memory(redis.url)
         rows += wakeups.rows(redis.url)
+        rows += flows.rows(redis.url)
+        rows += fairness.rows(redis.url)
         rows += fleet.rows(redis.url)
         met = publish(rows, redis_version=redis.version, into=_RESULTS)
     return 0 if met else 1

@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Callable, Sequence
 
 import redis
 
+from benchmarks.engine import Engine
 from benchmarks.report import Row
-from limiter import AsyncLimiter, Limiter, Quota, scripts
-from limiter.core import definition, layout
+from limiter import AsyncLimiter, Limiter, Quota
+from limiter.core import layout
 
 WIDE = Quota("wide", rpm=10**9, tpm=10**12)
 _NARROW = Quota("narrow", limits=[*Quota("x", tpm=1, rpm=10**6).limits])
-_LEASE_US = 3_600_000_000
 
 
 def sequential(url: str, rounds: int = 20, each: int = 150) -> Row:
@@ -93,58 +92,23 @@ def coalesced(url: str) -> Row:
     return Row("64-128 tasks, acquire+settle pairs/s", best, 30_000, unit="/s", note=note)
 
 
-class _Line:
-    """Drive the script directly, to see what the server alone spends."""
-
-    def __init__(self, url: str, quota: Quota) -> None:
-        self.client = redis.Redis.from_url(url)
-        self.keys = layout.keys(quota.name)
-        self.number = 0
-        text = definition.write(quota)
-        source = scripts.load("declare").source
-        answer = self.client.eval(source, 2, self.keys.state, self.keys.quota, 0, "", text, "code")
-        self.version = answer[1]
-        self.sha = self.client.script_load(scripts.load("run").source)
-
-    def run(self, *entries: layout.Entry) -> None:
-        self.number += 1
-        arguments = (0, "bench", self.number, _LEASE_US, self.version, self.keys.wake, "PUBLISH")
-        packed = layout.pack_entries(entries)
-        self.client.evalsha(self.sha, 8, *self.keys.all(), *arguments, packed)
-
-    def server_us(self, batches: Callable[[int], Sequence[layout.Entry]], runs: int) -> float:
-        """Return the server's time for one run."""
-        self.client.config_resetstat()
-        for i in range(runs):
-            self.run(*batches(i))
-        spent: float = self.client.info("commandstats")["cmdstat_evalsha"]["usec_per_call"]
-        return spent
-
-    def memory(self) -> int:
-        used: int = self.client.info("memory")["used_memory"]
-        return used
-
-
 def long_line(url: str, tickets: int = 100_000) -> list[Row]:
     """Compare a line of 100,000 with a short one, and weigh its tickets."""
-    line = _Line(url, _NARROW)
+    line = Engine(url, _NARROW)
     line.run(layout.acquire(1, (1, 1), flags=1), layout.acquire(2, (1, 1), flags=1))
     calls = iter(range(10, 10**9))
 
-    def come_and_go(_: int) -> list[layout.Entry]:
+    def come_and_go() -> None:
         n = next(calls)
-        return [layout.acquire(n, (1, 1), flags=1), layout.cancel(n)]
+        line.run(layout.acquire(n, (1, 1), flags=1), layout.cancel(n))
 
-    def look(_: int) -> list[layout.Entry]:
-        return []
-
-    short = [line.server_us(come_and_go, 2_000), line.server_us(look, 2_000)]
+    short = [line.server_us(come_and_go, 2_000), line.server_us(line.run, 2_000)]
     before = line.memory()
     for _ in range(tickets // 250):
         line.run(*(layout.acquire(next(calls), (1, 1), flags=1) for _ in range(250)))
     weight = (line.memory() - before) / tickets
-    long = [line.server_us(come_and_go, 2_000), line.server_us(look, 2_000)]
-    line.client.delete(*line.keys.all())
+    long = [line.server_us(come_and_go, 2_000), line.server_us(line.run, 2_000)]
+    line.clear()
     names = ("enqueue+cancel, 100,000 waiting", "poll, 100,000 waiting")
     rows = [
         Row(name, with_them, 2 * without, "stay below", "us", f"with none: {without:.1f} us")
@@ -155,7 +119,7 @@ def long_line(url: str, tickets: int = 100_000) -> list[Row]:
 
 def memory(url: str, holds: int = 50_000) -> list[Row]:
     """Weigh held reservations, and a quota that nobody uses."""
-    line = _Line(url, Quota("idle", limits=WIDE.limits))
+    line = Engine(url, Quota("idle", limits=WIDE.limits))
     line.run(layout.acquire(1, (1, 10), flags=1))
     line.run(layout.settle(1, (1, 10)))
     idle = sum(line.client.memory_usage(key) or 0 for key in line.keys.all())
@@ -165,7 +129,7 @@ def memory(url: str, holds: int = 50_000) -> list[Row]:
         line.run(*(layout.acquire(start + i, (1, 10), flags=1) for i in range(250)))
     weight = (line.memory() - before) / holds
     forever = [key for key in line.keys.all() if line.client.pttl(key) == -1]
-    line.client.delete(*line.keys.all())
+    line.clear()
     return [
         Row("memory of a held reservation", weight, 300, "stay below", "B"),
         Row("memory of an idle quota, all keys", idle, 2_048, "stay below", "B"),
