@@ -56,6 +56,15 @@ def test_tenants_share_by_weight(tell: Tell) -> None:
         assert used[tenant] == pytest.approx(total * weight / 8, abs=160)
 
 
+def test_newcomers_are_served_by_arrival(tell: Tell) -> None:
+    """Law 4: tenants that have used nothing yet go in the order in which they came."""
+    story = tell(tpm=60)
+    ann = story.owner("ann")
+    ann.ask(tokens=60)
+    order = [ann.ask(tenant=tenant, tokens=1) for tenant in ("m", "z", "a", "k", "b")]
+    assert drained(story, ann, 5) == order
+
+
 def test_fairness_counts_the_limit_that_is_short(tell: Tell) -> None:
     """Law 4: shares are of the bottleneck: with tokens short, calls of all sizes count by tokens."""
     story = tell(rpm=10_000, rpd=200_000, tpm=600)
