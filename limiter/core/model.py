@@ -103,9 +103,11 @@ class Model:
         self.ledger.tenants.tidy(now)
         return self._reply(results), self._mail.messages(self._timer, timer, now)
 
-    def redefine(self, definition: Definition) -> None:
-        """Take a new definition; what was used of a limit stays used."""
-        tenants = self.ledger.tenants
+    def redefine(self, definition: Definition, now: int) -> None:
+        """Take a new definition; what was used of a limit until now stays used."""
+        tenants, before = self.ledger.tenants, self.now
+        self.ledger.now = max(now, before)
+        self.ledger.refill(self.now - before)
         self.ledger.redefine(definition)
         for each in self.classes if self.ledger.tenants is not tenants else ():
             each.head = None

@@ -89,7 +89,7 @@ class MemoryStore:
             self._found[keys.quota] = (version, text, origin)
             new = definition.read(layout.quota_of(keys.quota), version, text)
             if keys.quota in self._models:
-                self._models[keys.quota].redefine(new)
+                self._models[keys.quota].redefine(new, self.clock())
             else:
                 self._models[keys.quota] = Model(new, self.clock())
         return True, version

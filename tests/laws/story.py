@@ -50,7 +50,7 @@ class Story:
             before = self.engine.definition
             text = definition.write(quota, before)
             version = str(int(before.version) + 1)
-            self.engine.redefine(definition.read(quota.name, version, text))
+            self.engine.redefine(definition.read(quota.name, version, text), self.now)
 
     @property
     def agreed(self) -> definition.Definition:
