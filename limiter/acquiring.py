@@ -12,8 +12,8 @@ from typing import Any
 from limiter.asking import AnyOf, Ask, Names, Settings, Wish
 from limiter.choosing import AVOID_S
 from limiter.core import ops
-from limiter.core.line import Request
 from limiter.core.quota import Quota
+from limiter.core.request import Request
 from limiter.errors import LimitExceeded
 from limiter.reservation import AsyncReservation, Reservation
 from limiter.shells import aio, sync

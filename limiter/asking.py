@@ -15,9 +15,9 @@ from typing import Any
 from limiter.choosing import Choices
 from limiter.core import ops
 from limiter.core.definition import Definition
-from limiter.core.line import Asking
 from limiter.core.priority import DEFAULT, check_tenant
 from limiter.core.quota import Quota, check_cost
+from limiter.core.request import Asking
 from limiter.errors import ConfigError
 from limiter.shells import connect, opening
 from limiter.shells.aio import AsyncShell

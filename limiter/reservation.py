@@ -14,8 +14,9 @@ from limiter.choosing import Choices
 from limiter.core import ops
 from limiter.core.definition import Definition
 from limiter.core.layout import Status
-from limiter.core.line import Line, Request
+from limiter.core.line import Line
 from limiter.core.quota import check_cost
+from limiter.core.request import Request
 from limiter.errors import ConfigError, LimiterError, StoreError
 from limiter.providers.profile import Usage, charged_by_failure, usage_of
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 
-from limiter.core.line import Request
+from limiter.core.request import Request
 from limiter.reservation import AsyncReservation, Reservation
 from limiter.tickets import eta_s, position
 

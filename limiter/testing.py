@@ -19,7 +19,7 @@ import uuid
 from collections.abc import Iterator
 
 from limiter.core.layout import Outcome, Reply
-from limiter.core.line import Batch
+from limiter.core.request import Batch
 from limiter.shells import opening
 from limiter.shells.memory import MemoryStore
 from limiter.shells.wire import Wire

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeGuard
 
 from limiter.core import ops
 from limiter.core.layout import Status
-from limiter.core.line import Request
+from limiter.core.request import Request
 from limiter.errors import LimitExceeded
 from limiter.reservation import AsyncReservation, Reservation
 from limiter.shells.memory import now_us

@@ -13,15 +13,16 @@
 --
 -- Reply: {status, version}: 1 replaced, 0 somebody was faster (read again). Version: text.
 
---@include lib/numbers
---@include lib/definition
---@include lib/expiry
-
 local now = tonumber(ARGV[1])
 if now == 0 then
   local time = redis.call('TIME')
   now = time[1] * 1000000 + time[2]
 end
+
+--@include lib/numbers
+--@include lib/levels
+--@include lib/definition
+--@include lib/expiry
 
 -- Used so far, rounded up to a whole unit: what is not sure stays used.
 local function carry(bucket, was)
@@ -41,6 +42,10 @@ if blob and not found[2] then redis.call('DEL', KEYS[1]) end -- nobody knows wha
 if blob and found[2] then
   local state, earlier = cmsgpack.unpack(blob), cjson.decode(found[2])
   local limits, priorities = full_buckets(definition.limits), read_priorities(definition)
+  local elapsed = math.max(0, now - state[2]) -- at the rates that held until now
+  refill(state[8], elapsed)
+  for _, was in ipairs(state[9]) do refill(was[SHARES] or {}, elapsed) end
+  state[2] = state[2] + elapsed
   local place = {}
   for i, limit in ipairs(earlier.limits) do place[limit.label] = i end
   for i, limit in ipairs(definition.limits) do

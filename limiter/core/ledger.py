@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from limiter.core import buckets as arithmetic
@@ -16,6 +17,7 @@ from limiter.core.flows import Class, Cost, Ticket
 from limiter.core.owners import Hold
 from limiter.core.standing import (
     FOREVER,
+    PROMOTED,
     Standing,
     add_part,
     guarded_until,
@@ -26,6 +28,26 @@ from limiter.core.tenants import Tenants
 
 CHARGE_US_MAX = 2**40
 SLOT_US = 1_000_000  # what a slot counts where slots are the bottleneck
+
+
+@dataclass(slots=True)
+class Candidate:
+    """Hold the head of a class, what it may do now, and when that will be more."""
+
+    head: Ticket
+    standing: Standing
+    rank: int
+    better_us: int
+
+    @property
+    def turn(self) -> tuple[int, int, int]:
+        """Sort by rank, precedence, arrival."""
+        return self.rank, -self.standing.level, self.head.seq
+
+    @property
+    def policy(self) -> Standing:
+        """Return its priority's; a promoted call may draw below the floor."""
+        return replace(self.standing, floors=None) if self.rank == PROMOTED else self.standing
 
 
 class Ledger:

@@ -7,7 +7,6 @@ model behind a lock. Where the two differ, one of them is wrong.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from limiter.core.buckets import NOT_BEFORE_EVENT
 from limiter.core.definition import Definition
@@ -26,29 +25,17 @@ from limiter.core.layout import (
     Settle,
     Status,
 )
-from limiter.core.ledger import Ledger
+from limiter.core.ledger import Candidate, Ledger
 from limiter.core.mail import Mail, Timer, due_in, soonest
 from limiter.core.owners import NEVER_US, Hold, Owner
-from limiter.core.standing import BARRED, BORROWING, Standing, add_part
+from limiter.core.standing import BARRED, BORROWING, add_part
 
 SWEEP = 100
 GRANTS = 1000
 HEADS = 2000
 FORGET = 100
+BLOCKS = 100
 RECHECK_US = 5_000_000
-
-
-@dataclass(slots=True)
-class _Candidate:
-    head: Ticket
-    standing: Standing
-    rank: int
-    better_us: int
-
-    @property
-    def turn(self) -> tuple[int, int, int]:
-        """Sort by rank, precedence, arrival."""
-        return self.rank, -self.standing.level, self.head.seq
 
 
 class Model:
@@ -65,6 +52,7 @@ class Model:
         self._lapse = 0
         self._timer: Timer | None = None
         self._recheck: tuple[int, Id] | None = None
+        self._blocks = 0  # flows that stepped aside in this run
         self._blocked: set[tuple[int, int, int, str]] = set()
         self._mail = Mail("")
 
@@ -91,7 +79,7 @@ class Model:
         if version != self.definition.version:
             return Reply(Outcome.STALE), {}
         before, now = self.now, max(now, self.now)
-        self._mail = Mail(owner)
+        self._mail, self._blocks = Mail(owner), 0
         if lease_us and not self._enrol(now, number, lease_us):
             return Reply(Outcome.FENCED), {}
         self.ledger.now = now
@@ -105,9 +93,11 @@ class Model:
         self.ledger.tenants.tidy(now)
         return self._reply(results), self._mail.messages(self._timer, timer, now)
 
-    def redefine(self, definition: Definition) -> None:
-        """Take a new definition; what was used of a limit stays used."""
-        tenants = self.ledger.tenants
+    def redefine(self, definition: Definition, now: int) -> None:
+        """Take a new definition; what was used of a limit until now stays used."""
+        tenants, before = self.ledger.tenants, self.now
+        self.ledger.now = max(now, before)
+        self.ledger.refill(self.now - before)
         self.ledger.redefine(definition)
         for each in self.classes if self.ledger.tenants is not tenants else ():
             each.head = None
@@ -291,12 +281,13 @@ class Model:
             group.unblock(ticket.tenant)
 
     def _find_head(self, group: Class) -> None:
-        while found := group.first():
+        while self._blocks < BLOCKS and (found := group.first()):
             tenant, flow = found
             at = self.ledger.tenants.fit_at(tenant, flow.first.cost, self.now)
             if at == self.now:
                 group.head, group.head_tag = flow.first, flow.tag
                 return
+            self._blocks += 1
             until = self.now + RECHECK_US
             flow.blocked_until = until = until if at == NOT_BEFORE_EVENT else min(until, at)
             self._blocked.add((until, group.number, flow.tag, tenant))
@@ -319,7 +310,7 @@ class Model:
             until, number, _, tenant = min(self._blocked)
             self._recheck = (until, self.classes[number].flows[tenant].first.id)
 
-    def _candidates(self) -> list[_Candidate]:
+    def _candidates(self) -> list[Candidate]:
         found = []
         for group in self.classes:
             if group.lined and not group.head:
@@ -327,10 +318,10 @@ class Model:
             if group.lined and group.head:
                 standing = self.ledger.standings[group.priority]
                 rank = standing.rank(group.head.cost, group.since, self.now)
-                found.append(_Candidate(group.head, standing, *rank))
+                found.append(Candidate(group.head, standing, *rank))
         return sorted(found, key=lambda each: each.turn)
 
-    def _leave(self, candidate: _Candidate, status: Status) -> None:
+    def _leave(self, candidate: Candidate, status: Status) -> None:
         ticket, group = candidate.head, candidate.head.group
         served = status == Status.GRANTED and self._is_alive(ticket.id[0])
         charge = 0
@@ -356,18 +347,19 @@ class Model:
                 self._leave(each, Status.NEVER)
                 return True
             if each.rank != BARRED:
-                at, last = self.ledger.room_at(each.standing, cost, ahead)
+                at, last = self.ledger.room_at(each.policy, cost, ahead)
                 if at == self.now:
                     self._leave(each, Status.GRANTED)
                     return True
                 if ahead is None:
                     self.ledger.bottleneck, ahead = last, []
-                add_part(ahead, self.ledger.needs(each.standing, cost), 1, 1)
+                add_part(ahead, self.ledger.needs(each.policy, cost), 1, 1)
                 if len(found) > 1:
                     times.append((each.better_us, each.head.id))
             times.append((at, each.head.id))
         if self._recheck:
-            times.append(self._recheck)
+            at = self._recheck[0] if self._blocks < BLOCKS else self.now
+            times.append((at, self._recheck[1]))
         self._timer = soonest(times)
         return False
 

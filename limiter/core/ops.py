@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 from limiter.core import definition
 from limiter.core.definition import Definition
 from limiter.core.layout import Op, Status
-from limiter.core.line import NOBODY_ASKING, Asking, Line, Request
+from limiter.core.line import Line
 from limiter.core.quota import Limit, Quota
+from limiter.core.request import NOBODY_ASKING, Asking, Request
 from limiter.errors import ConfigError, LimitExceeded, LineFull, NeverFits, WaitTimeout
 
 T = TypeVar("T")

@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 from limiter.core import definition, layout
 from limiter.core.layout import Keys, Message, Reply
-from limiter.core.line import Batch
 from limiter.core.model import Model
+from limiter.core.request import Batch
 from limiter.shells.wire import Wire
 
 Clock = Callable[[], int]
@@ -89,7 +89,7 @@ class MemoryStore:
             self._found[keys.quota] = (version, text, origin)
             new = definition.read(layout.quota_of(keys.quota), version, text)
             if keys.quota in self._models:
-                self._models[keys.quota].redefine(new)
+                self._models[keys.quota].redefine(new, self.clock())
             else:
                 self._models[keys.quota] = Model(new, self.clock())
         return True, version

@@ -18,7 +18,7 @@ from redis import exceptions
 from limiter import scripts
 from limiter.core import layout
 from limiter.core.layout import Keys
-from limiter.core.line import Batch
+from limiter.core.request import Batch
 from limiter.errors import ScriptError, StoreError, StoreRefused, StoreTimeout
 from limiter.shells import connect
 from limiter.shells.wire import Wire

@@ -17,8 +17,9 @@ from typing import Any, Protocol, TypeVar
 from limiter.core import layout, ops
 from limiter.core.definition import Definition
 from limiter.core.layout import Keys, Message, Reply
-from limiter.core.line import Asking, Batch, Line, Request
+from limiter.core.line import Line
 from limiter.core.quota import Quota
+from limiter.core.request import Asking, Batch, Request
 from limiter.errors import StoreError
 from limiter.shells.keeper import Keeper
 from limiter.shells.memory import MemoryStore, now_us

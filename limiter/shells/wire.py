@@ -5,7 +5,7 @@ from __future__ import annotations
 from limiter import scripts
 from limiter.core import layout
 from limiter.core.layout import Keys
-from limiter.core.line import Batch
+from limiter.core.request import Batch
 
 Argument = str | bytes | int
 

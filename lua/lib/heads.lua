@@ -4,7 +4,12 @@
 
 --@const RECHECK_US 5000000 -- a blocked flow is looked at again after this at the latest
 
+--@const BLOCKS 100 -- flows that step aside in one run; the next one goes on, at once
+
+local blocks = 0
+
 local function block(flow, record, id, at)
+  blocks = blocks + 1
   local until_us = now + RECHECK_US
   if at ~= NOT_BEFORE_EVENT then until_us = math.min(until_us, at) end
   move_flow(flow, record, blocked(until_us, tag_of(record)))
@@ -48,7 +53,7 @@ end
 local function find_head(c)
   local class, name = s.classes[c], string.format('%04d', c)
   local after = string.format('(w%04d', c + 1)
-  while true do
+  while blocks < BLOCKS do
     local member = redis.call('ZRANGEBYLEX', ORDER, '[w' .. name, after, 'LIMIT', 0, 1)[1]
     if not member then return end
     local record, tenant = 'w' .. string.sub(member, 6, 37), string.sub(member, 38)

@@ -40,18 +40,19 @@ local function step()
       return true
     end
     if candidate.rank ~= BARRED then
-      at, last = room_at(candidate.priority, candidate.cost, ahead)
+      local promoted = candidate.rank == PROMOTED
+      at, last = room_at(candidate.priority, candidate.cost, ahead, promoted)
       if at == now then
         leave(candidate, GRANTED)
         return true
       end
       if not ahead then s.bottleneck, ahead = last, {} end
-      keep_ahead(candidate.priority, candidate.cost, ahead)
+      keep_ahead(candidate.priority, candidate.cost, ahead, promoted)
       if #list > 1 then note(candidate, candidate.better_at) end
     end
     note(candidate, at)
   end
-  if s.recheck then note({head = {s.recheck[2]}}, s.recheck[1]) end
+  if s.recheck then note({head = {s.recheck[2]}}, blocks < BLOCKS and s.recheck[1] or now) end
   s.timer = id and {id, at_us} or false
   return false
 end

@@ -19,8 +19,9 @@ local function rank_of(priority, cost, since)
 end
 
 -- Note what a head that does not fit needs, by limit: its floors as well while they hold.
-local function keep_ahead(priority, cost, ahead)
-  local floors = priority[FLOORS] and guarded_until(priority) > now and priority[FLOORS]
+local function keep_ahead(priority, cost, ahead, promoted)
+  local floors = not promoted and priority[FLOORS]
+  floors = floors and guarded_until(priority) > now and floors
   for i, bucket in ipairs(s.limits) do
     local c = cost[bucket[DIM]] or 0
     local need = c > 0 and math.min(c + (floors and floors[i] or 0), bucket[CAP]) or 0

@@ -14,9 +14,10 @@ local function guarded_until(priority)
 end
 
 -- When the limits have room for a call (`now`: they do, -1: an event comes first), and which limit
--- it waits for longest.
-local function room_at(priority, cost, ahead)
-  if not priority[FLOORS] then return fit_at(s.limits, cost, nil, ahead) end
+-- it waits for longest. A promoted call may draw below the floor: to fill it up first would keep
+-- those above waiting for as long.
+local function room_at(priority, cost, ahead, promoted)
+  if promoted or not priority[FLOORS] then return fit_at(s.limits, cost, nil, ahead) end
   local until_us = guarded_until(priority)
   if until_us <= now then return fit_at(s.limits, cost, nil, ahead) end
   local guarded, last = fit_at(s.limits, cost, priority[FLOORS], ahead)

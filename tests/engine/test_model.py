@@ -138,7 +138,7 @@ class Pair:
         return actual[0]
 
     def redefine(self, quota: Quota) -> None:
-        self.model.redefine(self.lua.redefine(quota, self.now))
+        self.model.redefine(self.lua.redefine(quota, self.now), self.now)
 
     def close(self) -> None:
         self.lua.client.delete(*self.lua.keys.all())

@@ -9,8 +9,9 @@ import pytest
 from limiter import Limit, Quota
 from limiter.core import definition, layout
 from limiter.core.layout import Message
-from limiter.core.line import CONFIRM, Asking, Line, Request
+from limiter.core.line import CONFIRM, Line
 from limiter.core.ops import finish
+from limiter.core.request import Asking, Request
 from limiter.errors import StoreError
 from limiter.shells.memory import MemoryStore
 from limiter.shells.wire import Wire

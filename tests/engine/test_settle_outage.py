@@ -6,8 +6,9 @@ import pytest
 
 from limiter.core import definition, ops
 from limiter.core.layout import Op
-from limiter.core.line import Line, Request
+from limiter.core.line import Line
 from limiter.core.quota import Quota
+from limiter.core.request import Request
 from limiter.errors import StoreError, StoreTimeout
 
 PATIENCE_US = 1_000_000

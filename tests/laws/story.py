@@ -55,7 +55,7 @@ class Story:
             before = self.engine.definition
             text = definition.write(quota, before)
             version = str(int(before.version) + 1)
-            self.engine.redefine(definition.read(quota.unit, version, text))
+            self.engine.redefine(definition.read(quota.unit, version, text), self.now)
 
     @property
     def agreed(self) -> definition.Definition:

@@ -158,7 +158,7 @@ def test_in_the_end_nothing_is_left(quota: Quota, told: list[tuple]) -> None:
     for call in world.calls.values():
         world.cancel(call)
     for _ in range(20):
-        world.after(7 * 86_400).poll("ann")
+        world.after(100 * 86_400).poll("ann")
     model = world.engine
     assert (model.tickets, model.holds, model._blocked) == ({}, {}, set())
     assert len(model.ledger.tenants) == 0

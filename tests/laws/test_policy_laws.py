@@ -182,3 +182,14 @@ def test_classes_are_forgotten_when_nobody_waits(begin: Begin) -> None:
         assert world.engine.client.strlen(world.engine.keys.state) < 200
     else:
         assert world.engine.classes == []
+
+
+@pytest.mark.parametrize(("before", "after", "left"), [(1000, 10_000, 9500), (10_000, 1000, -4000)])
+def test_time_before_a_new_definition_counts_at_the_old_rate(
+    begin: Begin, before: int, after: int, left: int
+) -> None:
+    """What a limit brought until it was changed it brought at its old rate."""
+    world = begin(rpd=before)
+    world.ask(requests=before)
+    world.after(43_200).redefine(Quota(world.quota.name, headroom=0, rpd=after))
+    assert world.levels() == {"requests/day": left}

@@ -205,6 +205,20 @@ def test_a_priority_that_waited_long_goes_first_once(tell: Tell) -> None:
     assert len(bob.granted) == 1 + 36
 
 
+def test_a_promoted_call_may_draw_below_its_floor(tell: Tell) -> None:
+    """Nobody starves: a promoted call waits for its cost, and keeps nobody waiting for its floor."""
+    low = Priority("low", floor=0.5, strict=True, promote_after_s=10)
+    story = tell(tpm=60, priorities=[HIGH, low])
+    ann, bob = story.owner("ann"), story.owner("bob")
+    bob.ask(priority="high", tokens=60)
+    for _ in range(60):
+        bob.ask(priority="high", tokens=1)
+    for _ in range(5):
+        ann.ask(priority="low", tokens=1)
+    assert [len(drained(story, ann, 10)) for _ in range(3)] == [1, 1, 1]
+    assert len(bob.granted) == 1 + 27
+
+
 def test_a_big_call_is_not_starved_by_small_ones(tell: Tell) -> None:
     """Law 4: within a flow, and against calls of lower priority, a big call is served in its turn."""
     story = tell(tpm=60, priorities=[HIGH, LOW])

@@ -172,4 +172,4 @@ class World:
             before = self.engine.definition
             text = definition.write(quota, before)
             version = str(int(before.version) + 1)
-            self.engine.redefine(definition.read(quota.name, version, text))
+            self.engine.redefine(definition.read(quota.name, version, text), self.now)
