@@ -79,6 +79,20 @@ def test_tenants_get_by_their_weights_whoever_sends_for_them(fleet: Live, name: 
     assert jain(shares(grants, TENANTS).values()) >= 0.99
 
 
+def test_who_comes_late_has_saved_nothing_up(fleet: Live, name: str) -> None:
+    """From its arrival on a tenant gets what is its own, not what it did not ask for before."""
+    late_us = 6 * SECOND_US
+    backlogs = [Backlog(Flow("early"), 8, 5), Backlog(Flow("late"), 8, 5, from_us=late_us)]
+    record = fleet(shared(TPM, 1.0, name), plans(backlogs, [], 2), 10 * SECOND_US)
+    grants = [grant for grant in record.grants if grant.at_us >= late_us]
+    early, late = (
+        sum(grant.tokens for grant in grants if grant.tenant == tenant)
+        for tenant in ("early", "late")
+    )
+    assert late > 50_000
+    assert abs(early - late) <= 3_000
+
+
 def test_a_newcomer_waits_for_two_calls_at_most(fleet: Live, name: str) -> None:
     """A tenant that has used nothing goes before all who have, however many of those wait."""
     backlogs = [Backlog(Flow(tenant, weight), 30, 20) for tenant, weight in TENANTS.items()]
