@@ -140,7 +140,10 @@ class AsyncAcquiring(_Door):
         shell = self._shells.get(asyncio.get_running_loop()) or await self._open()
         lane = shell.ready(ask.unit) or await shell.lane(ask.unit)
         asking, timeout_s = ask.under(lane.line.definition)
-        steps = ops.acquire_gen(lane.line, ask.amounts, asking, timeout_s, watch)
+        request = ops.ask(lane.line, ask.amounts, asking)
+        if watch:
+            watch(request)
+        steps = ops.wait_gen(lane.line, request, timeout_s)
         return AsyncReservation(shell, lane, await shell.run(lane, steps, timeout_s))
 
     async def _submit(self, ask: Ask) -> tuple[aio.Lane, Request, float | None]:

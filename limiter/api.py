@@ -100,7 +100,9 @@ class Limiter(Acquiring):
             StoreError: the store does not answer.
         """
         wish = Wish.of(cost, dims, timeout, priority, tenant, fail_fast=fail_fast)
-        return self._take(quota, any_of, wish)
+        if any_of is not None:
+            return self._acquire_any(any_of, wish)
+        return self._acquire(self._settings.ask(quota, wish))
 
     def try_acquire(
         self,
@@ -235,7 +237,9 @@ class AsyncLimiter(AsyncAcquiring):
     ) -> AsyncReservation:
         """Reserve a cost on every limit of a quota at once; see `Limiter.acquire`."""
         wish = Wish.of(cost, dims, timeout, priority, tenant, fail_fast=fail_fast)
-        return await self._take(quota, any_of, wish)
+        if any_of is not None:
+            return await self._acquire_any(any_of, wish)
+        return await self._acquire(self._settings.ask(quota, wish))
 
     async def try_acquire(
         self,

@@ -6,11 +6,10 @@ which quotas belong together.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from limiter.choosing import Choices
 from limiter.core import ops
@@ -32,8 +31,7 @@ STORE_TIMEOUT_S = 10.0
 _ROUND_TRIP_S = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """Hold what one call asks for.
 
     Attributes:
@@ -58,9 +56,7 @@ class Ask:
         Raises:
             ConfigError: the priority is not declared.
         """
-        timeout_s = self.timeout_s
-        if timeout_s is None or timeout_s == math.inf or self.priority != DEFAULT:
-            timeout_s = ops.patience_s(agreed, self.priority, timeout_s)
+        timeout_s = ops.patience_s(agreed, self.priority, self.timeout_s)
         if timeout_s is None:
             asking = _PATIENT if self.is_plain else self._asking(may_wait=True, patience_us=None)
             return asking, None
@@ -109,8 +105,7 @@ def check_timeout(timeout: float | None) -> float | None:
     return timeout
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(NamedTuple):
     """Hold the arguments that all verbs share, checked, but for the quotas' names."""
 
     amounts: dict[str, int]
@@ -129,16 +124,19 @@ class Wish:
         Raises:
             ConfigError: one of them is wrong.
         """
+        amounts = check_amounts(cost, dims)
+        if timeout is None and priority is None and not tenant:  # the hot path
+            return cls(amounts, None, DEFAULT, "", fail_fast)
         if priority is not None and not isinstance(priority, str):
             raise ConfigError(f"priority= is a priority's name, got {priority!r:.60}.")
         return cls(
-            check_amounts(cost, dims), check_timeout(timeout), priority or DEFAULT,
+            amounts, check_timeout(timeout), priority or DEFAULT,
             check_tenant(tenant or ""), bool(fail_fast),
         )  # fmt: skip
 
     def at_once(self) -> Wish:
         """Return the same wish of a caller who does not wait."""
-        return replace(self, timeout_s=0)
+        return self._replace(timeout_s=0)
 
 
 @dataclass(slots=True)
@@ -194,7 +192,11 @@ class Settings:
         Raises:
             ConfigError: a name is none, or the quotas belong to different groups.
         """
-        quotas = (names,) if isinstance(names, str) else tuple(names)
+        if isinstance(names, str):  # the hot path
+            unit = self.unit_of(names)
+            return Ask(unit, () if unit == names else (names,), wish.amounts, wish.priority,
+                       wish.tenant, wish.timeout_s, wish.fail_fast)  # fmt: skip
+        quotas = tuple(names)
         if not quotas or not all(isinstance(name, str) for name in quotas):
             raise ConfigError(f"Give a quota's name, or a list of names; got {names!r:.80}.")
         units = {self.unit_of(name) for name in quotas}
@@ -205,7 +207,7 @@ class Settings:
             )
         unit = units.pop()
         return Ask(
-            unit, () if unit == quotas[0] and len(quotas) == 1 else quotas, wish.amounts,
+            unit, () if quotas == (unit,) else quotas, wish.amounts,
             wish.priority, wish.tenant, wish.timeout_s, wish.fail_fast,
         )  # fmt: skip
 

@@ -42,6 +42,7 @@ class Definition:
         dims: `tokens`; in a group `quota/tokens`.
         members: the quotas, in the order of their names.
         priorities: by index.
+        patience_s: how long a call waits that does not say it, by priority; None: for ever.
         limits, own: of all quotas in the order of every list of levels, and what each tenant has
             for itself; `labels` and `places` (indexes into `dims`) are in the same order.
 
@@ -63,6 +64,7 @@ class Definition:
     own_places: tuple[int, ...] = field(init=False)
     quotas: tuple[str, ...] = field(init=False)
     _defaults: tuple[int, ...] = field(init=False)
+    patience_s: dict[str, float | None] = field(init=False, compare=False, repr=False)
     _indexes: dict[str, int] = field(init=False, compare=False, repr=False)
     _weights: dict[str, dict[str, int]] = field(init=False, compare=False, repr=False)
     _views: dict[tuple[str, ...], View] = field(init=False, compare=False, repr=False)
@@ -80,6 +82,8 @@ class Definition:
         keep(self, "_defaults", tuple(_DEFAULT_COST.get(dim, 0) for dim in self.dims))
         live = {p.name: index for index, p in enumerate(self.priorities) if not p.retired}
         keep(self, "_indexes", live)
+        keep(self, "patience_s", {name: self.priorities[at].priority.timeout
+                                  for name, at in live.items()})  # fmt: skip
         keep(self, "_weights", {quota.name: _weights(quota) for quota in self.members})
         keep(self, "_views", {})
 

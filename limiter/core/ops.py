@@ -105,9 +105,10 @@ def patience_s(agreed: Definition, priority: str, timeout_s: float | None) -> fl
     Raises:
         ConfigError: the priority is not declared.
     """
-    policy = agreed.priorities[agreed.priority_index(priority)]
     if timeout_s is None:
-        return policy.timeout_us / 1e6 if policy.timeout_us >= 0 else None
+        if priority not in agreed.patience_s:
+            agreed.priority_index(priority)  # raises, and says which there are
+        return agreed.patience_s[priority]
     return None if timeout_s == math.inf else timeout_s
 
 
