@@ -86,7 +86,10 @@ class Acquiring(_Door):
         shell = self._open()
         lane = shell.lane(ask.unit)
         asking, timeout_s = ask.under(lane.line.definition)
-        steps = ops.acquire_gen(lane.line, ask.amounts, asking, timeout_s, watch)
+        request = ops.ask(lane.line, ask.amounts, asking)
+        if watch:
+            watch(request)
+        steps = ops.wait_gen(lane.line, request, timeout_s)
         return Reservation(shell, lane, shell.run(lane, steps, timeout_s))
 
     def _submit(self, ask: Ask) -> tuple[sync.Lane, Request, float | None]:

@@ -9,7 +9,7 @@ in an answer or as a wake-up, and a wake-up that was lost is found out as `Line`
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from itertools import islice
+from itertools import count, islice
 
 from limiter.core.definition import Definition
 from limiter.core.layout import Grant, Message, Op, Outcome, Reply, Result, Status
@@ -60,7 +60,7 @@ class Line:
         self.held: set[int] = set()
         self.outdated = False  # the definition must be read again before the next batch
         self._number = 0
-        self._n = 0
+        self._numbers = count(1)  # may be drawn from without the mutual exclusion
         self._waiting: set[Line] = set() if waiting is None else waiting
         self._fit_us: int | None = None
         self._heard_us = 0
@@ -78,8 +78,7 @@ class Line:
 
     def acquire(self, cost: Mapping[str, int], asking: Asking) -> Request:
         """Make the request for a reservation, with an id of its own."""
-        self._n += 1
-        return Request(Op.ACQUIRE, self._n, cost, asking)
+        return Request(Op.ACQUIRE, next(self._numbers), cost, asking)
 
     def submit(self, request: Request, now_us: int) -> None:
         """Put a request into the next batch; it fails when the store stays away too long."""

@@ -7,7 +7,7 @@ to its end, throws `Expired` into it at the deadline, or the caller's own cancel
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -26,26 +26,8 @@ class Expired(Exception):
     """Tell a generator that its deadline has come."""
 
 
-def acquire_gen(
-    line: Line, cost: Mapping[str, int], asking: Asking, timeout_s: float | None,
-    watch: Callable[[Request], None] | None = None,
-) -> Generator[Request, None, Request]:  # fmt: skip
-    """Reserve `cost`, waiting in the line for it; one round trip when nobody is ahead.
-
-    However it ends without a reservation, nothing stays behind: a ticket is taken out of the line,
-    and a grant that raced with the end is given back. Whoever wants to `watch` it gets the request.
-
-    Raises:
-        ConfigError, NeverFits, LineFull, WaitTimeout, StoreError.
-    """
-    request = ask(line, cost, asking)
-    if watch:
-        watch(request)
-    return (yield from wait_gen(line, request, timeout_s))
-
-
 def ask(line: Line, cost: Mapping[str, int], asking: Asking) -> Request:
-    """Make the request for a reservation.
+    """Make the request for a reservation; it is not sent yet.
 
     Raises:
         ConfigError: the priority, or one of the quotas, is not declared.
@@ -59,7 +41,14 @@ def ask(line: Line, cost: Mapping[str, int], asking: Asking) -> Request:
 def wait_gen(
     line: Line, request: Request, timeout_s: float | None
 ) -> Generator[Request, None, Request]:
-    """Wait for a reservation that was asked for; see `acquire_gen`."""
+    """Wait for a reservation, in the line if it must; one round trip when nobody is ahead.
+
+    However it ends without a reservation, nothing stays behind: a ticket is taken out of the line,
+    and a grant that raced with the end is given back.
+
+    Raises:
+        NeverFits, LineFull, WaitTimeout, StoreError.
+    """
     try:
         yield request
     except Expired:
