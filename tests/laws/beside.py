@@ -209,8 +209,9 @@ class Beside:
         )
 
     def needs(self, call: Call) -> list[int]:
-        """Say how much must be in each limit for the call."""
-        part = self._policy(call).floor if self.guarded(call) else 0.0
+        """Say how much must be in each limit for the call; a promoted one may draw below the floor."""
+        promoted = call in self.line and self.promoted(call)
+        part = self._policy(call).floor if self.guarded(call) and not promoted else 0.0
         return [
             min(c + limit.floor(part), limit.capacity) if (c := self.amount(call, limit)) else 0
             for limit in self.quota.limits
