@@ -179,6 +179,8 @@ def policies(status: QuotaStatus) -> Mapping[str, PriorityStatus]:
 def _waiting(status: PriorityStatus) -> Iterable[tuple[str, str]]:
     """Say how many of a priority wait, and by which policy; return texts with their styles."""
     yield f"{status.waiting:>6,} waiting  ", "bold cyan" if status.waiting else ""
+    if status.waiting:
+        yield f"at most {clock(status.wait_s)}  ", "cyan"
     yield " · ".join(policy(status.priority)), "dim"
 
 

@@ -99,7 +99,7 @@ def as_dict(status: QuotaStatus) -> dict[str, Any]:
         "held": status.held,
         "next_s": status.next_s,
         "priorities": {
-            name: {"waiting": each.waiting, **policy_as_dict(each.priority)}
+            name: {"waiting": each.waiting, "wait_s": each.wait_s, **policy_as_dict(each.priority)}
             for name, each in status.priorities.items()
         },
     }

@@ -31,7 +31,7 @@ from limiter.core.owners import NEVER_US, Hold, Owner
 from limiter.core.standing import BARRED, BORROWING, add_part
 
 SWEEP = 100
-GRANTS = 1000
+GRANTS = 250
 HEADS = 2000
 FORGET = 100
 BLOCKS = 100

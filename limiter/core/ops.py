@@ -264,7 +264,7 @@ def timed_out(agreed: Definition, request: Request, timeout_s: float | None) -> 
     why = "; ".join(short) or "others are ahead in the line"
     when = f", free in about {wait_s:.3g} s" if wait_s else ""
     patience = "now" if not timeout_s else f"within {timeout_s:g} s"
-    known = "it is known already that " if timeout_s and request.status == Status.REFUSED else ""
+    known = "that is known already, " if timeout_s and request.status == Status.REFUSED else ""
     option = ", or fail_fast=False if the estimates are too high" if known else ""
     return WaitTimeout(
         f"The quota {agreed.name!r} could not grant the call {patience}: {known}{why}{when}. "

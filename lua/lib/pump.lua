@@ -1,6 +1,6 @@
 -- The pump: grant heads while they fit, whoever they belong to, and tell their owners.
 
---@const GRANTS 1000 -- each time, so that no run blocks the server for long
+--@const GRANTS 250 -- each time, so that no run blocks the server for long
 --@const HEADS 2000 -- nor are more heads looked at
 
 -- Take a head out of the line, for good or because it never fits; a lost owner's is passed over.

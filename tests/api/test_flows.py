@@ -61,7 +61,7 @@ async def test_a_timeout_that_is_known_to_be_too_short_fails_at_once(
     async with faces(kind, store_url) as make:
         face = make(Quota(name, tpm=600, headroom=0))
         await face.acquire(name, tokens=600)
-        with pytest.raises(WaitTimeout, match="known already that needs 300 tokens") as info:
+        with pytest.raises(WaitTimeout, match="known already, needs 300 tokens") as info:
             await face.acquire(name, tokens=300, timeout=20)
         assert 25 < info.value.wait_s <= 30
         assert info.value.ahead == 0

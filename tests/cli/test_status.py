@@ -36,8 +36,8 @@ def test_who_waits_by_priority(capsys: pytest.CaptureFixture[str]) -> None:
         assert rows[1].startswith("  requests/minute  █")
         assert rows[2:] == [
             "  interactive           0 waiting  level 10 · promoted every 2.5 s",
-            "  default               1 waiting  level 0",
-            f"  batch                 2 waiting  {' · '.join(progress.policy(POLICIES[0]))}",
+            "  default               1 waiting  at most 0:02  level 0",
+            f"  batch                 2 waiting  at most 0:04  {' · '.join(progress.policy(POLICIES[0]))}",
         ]
         assert rows[-1].endswith(
             "level -10 · strict floor 0.2 · strict share 0.5 · max 1,000 waiting · timeout 600 s"
@@ -45,7 +45,7 @@ def test_who_waits_by_priority(capsys: pytest.CaptureFixture[str]) -> None:
         found = json.loads(show("q", clock.url, capsys, as_json=True))[0]["priorities"]
         assert [*found] == ["interactive", "default", "batch"]
         assert found["batch"] == {
-            "waiting": 2, "level": -10, "floor": 0.2, "share": 0.5, "strict": True,
+            "waiting": 2, "wait_s": 4.0, "level": -10, "floor": 0.2, "share": 0.5, "strict": True,
             "max_waiting": 1000, "timeout": 600.0, "promote_after_s": None, "lend_after_s": 10.0,
         }  # fmt: skip
         for each in waits:
