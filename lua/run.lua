@@ -32,9 +32,8 @@
 --   lib/entries.lua says), then "G" and, for each grant to this owner, "n status level*L".
 -- next_us: until somebody must run; -1: nobody waits, or only an event can help.
 -- mine: 1 if that is this owner.
--- status: 1 granted, 2 waiting, 3 refused (it would have to wait), 4 never fits, 5 done,
---         6 gone (nothing by this id), 7 late (the owner was lost in between),
---         8 full (as many tickets of its priority wait as may)
+-- status: 1 granted, 2 waiting, 3 refused (it would have to wait), 4 never fits, 5 done, 6 gone
+--   (nothing by this id), 7 late (the owner was lost in between), 8 full (as many wait as may)
 
 local now, owner = tonumber(ARGV[1]), ARGV[2]
 local number, lease = tonumber(ARGV[3]), tonumber(ARGV[4])

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -88,7 +89,7 @@ def until(condition: Callable[[], object], patience_s: float = 20) -> None:
         time.sleep(0.01)
 
 
-class Group:
+class Group(ABC):
     """Hold servers on TCP ports of the loopback, to be stopped together."""
 
     def __init__(self, binary: str) -> None:
@@ -112,9 +113,9 @@ class Group:
         self.processes[port].kill()
         self.processes[port].wait()
 
+    @abstractmethod
     def form(self) -> None:
         """Start what belongs to it."""
-        raise NotImplementedError
 
     def close(self) -> None:
         for port in self.processes:
