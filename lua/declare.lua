@@ -64,6 +64,7 @@ if blob and found[2] then
   if cjson.encode(earlier.own) ~= cjson.encode(definition.own) then
     redis.call('DEL', KEYS[3])
     state[16] = 0
+    if state[13] then state[13][1] = 0 end -- look at every blocked flow
     for _, class in ipairs(state[11]) do class[8] = false end -- heads were found to fit by the old ones
   end
   state[10] = full_buckets(definition.own)

@@ -99,8 +99,10 @@ class Model:
         self.ledger.now = max(now, before)
         self.ledger.refill(self.now - before)
         self.ledger.redefine(definition)
-        for each in self.classes if self.ledger.tenants is not tenants else ():
-            each.head = None
+        if self.ledger.tenants is not tenants:
+            self._recheck = self._recheck and (0, self._recheck[1])  # look at every blocked flow
+            for each in self.classes:
+                each.head = None
 
     # --- owners ---------------------------------------------------------------------------
 
@@ -302,7 +304,8 @@ class Model:
     def _unblock_due(self) -> None:
         if not self._recheck or self._recheck[0] > self.now:
             return
-        for each in sorted(each for each in self._blocked if each[0] <= self.now)[:FORGET]:
+        until = NEVER_US if self._recheck[0] == 0 else self.now  # all, when limits have changed
+        for each in sorted(each for each in self._blocked if each[0] <= until)[:FORGET]:
             self._blocked.discard(each)
             self.classes[each[1]].unblock(each[3])
         self._recheck = None

@@ -33,10 +33,11 @@ local function unblock_tenant(tenant)
   end
 end
 
--- Let the flows back in whose time has come, a hundred per run.
+-- Let the flows back in whose time has come, or all when their limits have changed; a hundred per run.
 local function unblock_due()
   if not s.recheck or s.recheck[1] > now then return end
-  local due = redis.call('ZRANGEBYLEX', ORDER, '[b', '(b' .. string.format(NUMERAL, now + 1), 'LIMIT', 0, 100)
+  local to = s.recheck[1] == 0 and '(c' or '(b' .. string.format(NUMERAL, now + 1)
+  local due = redis.call('ZRANGEBYLEX', ORDER, '[b', to, 'LIMIT', 0, 100)
   for _, member in ipairs(due) do
     local tag = string.sub(member, 22, 37)
     unblock(string.sub(member, 18, 21) .. string.sub(member, 38), 'b' .. string.sub(member, 2, 17) .. tag)

@@ -158,6 +158,18 @@ def test_a_tenants_slot_is_passed_on_at_once(tell: Tell) -> None:
     assert bob.granted == [1]
 
 
+def test_a_raised_limit_of_tenants_is_used_at_once(tell: Tell) -> None:
+    """Law 5: a raised limit of each tenant's own lets its waiting calls go in the next run."""
+    limit = {"tpm": 600, "tenant_limits": [Limit("tokens", 60, 86_400.0, headroom=0)]}
+    story = tell(**limit)
+    ann = story.owner("ann")
+    ann.ask(tenant="a", tokens=60)
+    ann.ask(tenant="a", tokens=50)
+    story.redefine(**{**limit, "tenant_limits": [Limit("tokens", 200, 86_400.0, headroom=0)]})
+    ann.poll()
+    assert ann.granted == [1, 2]
+
+
 def test_a_refund_reaches_the_tenants_own_limit(tell: Tell) -> None:
     """Law 3: settling moves the tenant's own levels by exactly estimate − actual."""
     story = tell(tpm=600, tenant_limits=[Limit("tokens", 60, 86_400.0, headroom=0)])
