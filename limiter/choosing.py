@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from limiter.errors import ConfigError, LimiterError
 
 AVOID_S = 10.0  # how long a quota whose call failed comes last
+_LONGEST_S = 86_400.0
 # A status by which a provider says that it will not serve anybody just now, or not us.
 _FAILING = frozenset({401, 403, 404, 408, 429})
 _UNREACHABLE = frozenset({
@@ -58,9 +59,13 @@ class Choices:
         self._until[name] = self.clock() + seconds
 
     def failed(self, name: str, error: BaseException) -> None:
-        """Take note of how a call ended, if that says something of its provider."""
+        """Take note of how a call ended, if that says something of its provider.
+
+        Where the answer says when to come again (`retry-after`, seconds), the quota comes last until
+        then, else for `AVOID_S`.
+        """
         if is_failure(error):
-            self.avoid(name)
+            self.avoid(name, _retry_after_s(error) or AVOID_S)
 
 
 def is_failure(error: BaseException) -> bool:
@@ -73,6 +78,15 @@ def is_failure(error: BaseException) -> bool:
     if isinstance(status, int):
         return status >= 500 or status in _FAILING
     return any(kind.__name__ in _UNREACHABLE for kind in type(error).__mro__)
+
+
+def _retry_after_s(error: BaseException) -> float | None:
+    headers = getattr(getattr(error, "response", None), "headers", None) or {}
+    try:
+        seconds = float(headers.get("retry-after", ""))
+    except (ValueError, AttributeError, TypeError):
+        return None
+    return seconds if 0 < seconds <= _LONGEST_S else None
 
 
 def _checked(any_of: Sequence[str] | Mapping[str, float]) -> list[str]:
