@@ -95,10 +95,8 @@ class Line:
         if request.done and request.status not in (Status.GRANTED, 0):
             return
         request.done = True
-        never_sent = request in self.outbox and not request.asked_before
-        if never_sent:
-            self.outbox.remove(request)
-            return
+        if request.submitted and not request.sent:
+            return  # it stays behind when the next batch leaves
         self.tickets.pop(request.n, None)
         self.held.discard(request.n)
         self.post(Request(Op.CANCEL, request.n))
@@ -112,12 +110,25 @@ class Line:
         return self._depart(now_us)
 
     def _depart(self, now_us: int) -> Batch:
-        requests = self.outbox[:BATCH] + [Request(Op.RENEW, n) for n in self._suspects(now_us)]
-        del self.outbox[:BATCH]
+        requests = self._take() + [Request(Op.RENEW, n) for n in self._suspects(now_us)]
         self._number += 1
         entries = [request.entry(self.definition) for request in requests]
         self.flying = Batch(self._number, self.definition.version, requests, entries)
         return self.flying
+
+    def _take(self) -> list[Request]:
+        """Take what leaves now out of the outbox; calls that were given up meanwhile are dropped."""
+        requests, looked = [], 0
+        for request in self.outbox:
+            looked += 1
+            if request.done and request.op == Op.ACQUIRE:
+                continue
+            request.sent = True
+            requests.append(request)
+            if len(requests) == BATCH:
+                break
+        del self.outbox[:looked]
+        return requests
 
     def arrive(self, reply: Reply, now_us: int) -> list[Request]:
         """Take the answer to the batch under way; return the requests that have come to an end."""
@@ -166,7 +177,6 @@ class Line:
         for request in failed:
             request.error = error
             if request.op == Op.ACQUIRE:
-                request.asked_before = True
                 self.abandon(request)
             elif retry:
                 # Its caller goes on; what was used is told when the store is back.

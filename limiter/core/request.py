@@ -64,6 +64,7 @@ class Request:
     asking: Asking = NOBODY_ASKING
     asked_before: bool = False
     submitted: bool = False
+    sent: bool = False  # it has left in a batch at least once
     give_up_us: int | None = None  # when to fail if the store stays away; None: never
     status: int = 0
     wait_us: int = 0

@@ -316,7 +316,7 @@ class SyncShell:
         if lane.leading:
             return
         for request in line.outbox:
-            if request.waiter is not None:
+            if request.waiter is not None and not request.done:
                 request.waiter.set()
                 return
         self._keeper.mind(line.due_us())

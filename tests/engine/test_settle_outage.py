@@ -8,7 +8,7 @@ from limiter.core import definition, ops
 from limiter.core.layout import Op
 from limiter.core.line import Line
 from limiter.core.quota import Quota
-from limiter.core.request import Request
+from limiter.core.request import Asking, Request
 from limiter.errors import StoreError, StoreTimeout
 
 PATIENCE_US = 1_000_000
@@ -47,3 +47,23 @@ def test_what_the_store_refuses_is_left_to_its_lease(line):
     line.lost(StoreError("refused"), 0, retry=False)
     assert line.outbox == []
     assert line.idle
+
+
+def test_what_was_given_up_before_it_was_sent_is_never_sent(line):
+    """Law 6: calls that are abandoned in the outbox leave with no batch, nor does a cancel of them."""
+    kept, *gone = [line.acquire({"tokens": 1}, Asking(may_wait=True)) for _ in range(1_000)]
+    for request in (kept, *gone):
+        line.submit(request, 0)
+    for request in gone:
+        line.abandon(request)
+    assert line.depart(0).requests == [kept]
+    line.abandon(kept)
+    assert line.outbox[-1].op == Op.CANCEL
+
+
+def test_a_call_that_fails_unsent_leaves_nothing_to_cancel(line):
+    """Law 6: a call that was never sent during an outage needs no cancel after it."""
+    line.submit(line.acquire({"tokens": 1}, Asking(may_wait=True)), 0)
+    failed = line.lost(StoreTimeout("away"), PATIENCE_US, retry=True)
+    assert [request.done for request in failed] == [True]
+    assert line.outbox == []
