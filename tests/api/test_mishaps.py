@@ -45,6 +45,20 @@ async def test_lost_answers_change_nothing(kind: str, url: str, name: str, seed:
 
 
 @pytest.mark.asyncio
+async def test_a_first_use_outlasts_a_bad_connection(kind: str, url: str, name: str) -> None:
+    """With every second answer lost, the first call agrees on the definition all the same, once."""
+    with proxy(url, 3) as link:
+        link.loss = 0.5
+        async with faces(kind, url) as make:
+            face = make(slow(name, 100), at=link.url, store_timeout=60)
+            r = await face.acquire(name, tokens=10)
+            link.loss = 0.0
+            assert link.lost > 0
+            await face.settle(r, tokens=4)
+            assert list((await face.levels(name)).values()) == [96]
+
+
+@pytest.mark.asyncio
 async def test_a_lost_wake_up_is_found_out(kind: str, url: str, name: str) -> None:
     """Law 5: with the subscription cut, a waiter still learns of its grant."""
     async with faces(kind, url) as make:

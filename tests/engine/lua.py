@@ -9,7 +9,19 @@ import redis
 from limiter import scripts
 from limiter.core import definition, layout
 from limiter.core.layout import Entry, Message, Reply
+from limiter.core.model import Model
 from limiter.core.quota import Quota
+
+
+def redefine(engine: Model | Lua, quota: Quota, now: int) -> None:
+    """Declare a quota anew, on the script or on the model."""
+    if isinstance(engine, Lua):
+        engine.redefine(quota, now)
+        return
+    before = engine.definition
+    version = str(int(before.version) + 1)
+    text = definition.write(quota, before)
+    engine.redefine(definition.read(quota.unit, version, text), now)
 
 
 class Lua:

@@ -10,7 +10,7 @@ from limiter.core.layout import Grant, Reply, Result, Status
 from limiter.core.model import Model
 from limiter.core.priority import Priority
 from limiter.core.quota import Quota
-from tests.engine.lua import Lua
+from tests.engine.lua import Lua, redefine
 
 START_US = 1_700_000_000_000_000
 PATIENT_US = 3_600_000_000  # a lease that no story outlasts by accident
@@ -29,7 +29,7 @@ class Story:
         else:
             self.engine = Lua(url, quota, START_US)
         for other in others:
-            self._redefine(other)
+            redefine(self.engine, other, self.now)
         self.owners: dict[str, Owner] = {}
         self.mail: dict[str, list[Grant]] = {}
 
@@ -46,16 +46,7 @@ class Story:
         return self
 
     def redefine(self, **limits: object) -> None:
-        self._redefine(Quota(self.quota.name, headroom=0, **limits))
-
-    def _redefine(self, quota: Quota) -> None:
-        if isinstance(self.engine, Lua):
-            self.engine.redefine(quota, self.now)
-        else:
-            before = self.engine.definition
-            text = definition.write(quota, before)
-            version = str(int(before.version) + 1)
-            self.engine.redefine(definition.read(quota.unit, version, text), self.now)
+        redefine(self.engine, Quota(self.quota.name, headroom=0, **limits), self.now)
 
     @property
     def agreed(self) -> definition.Definition:

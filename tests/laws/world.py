@@ -14,7 +14,7 @@ from limiter.core.layout import MAY_WAIT, Entry, Grant, Reply, Result, Status
 from limiter.core.model import Model
 from limiter.core.owners import Hold
 from limiter.core.quota import Quota
-from tests.engine.lua import Lua
+from tests.engine.lua import Lua, redefine
 
 START_US = 1_700_000_000_000_000
 PATIENT_US = 3_600_000_000
@@ -166,10 +166,4 @@ class World:
         return dict(zip(self.agreed.labels, self.reply.levels, strict=True))
 
     def redefine(self, quota: Quota) -> None:
-        if isinstance(self.engine, Lua):
-            self.engine.redefine(quota, self.now)
-        else:
-            before = self.engine.definition
-            text = definition.write(quota, before)
-            version = str(int(before.version) + 1)
-            self.engine.redefine(definition.read(quota.name, version, text), self.now)
+        redefine(self.engine, quota, self.now)
