@@ -5,7 +5,10 @@
     ├── LimitExceeded          the one who waits: capacity is not there
     │   ├── NeverFits          … and never will be: the cost is above the limit itself
     │   ├── LineFull           … and as many wait for it as may
-    │   └── WaitTimeout        … and was not within the caller's patience
+    │   ├── WaitTimeout        … and was not within the caller's patience
+    │   ├── CircuitOpen        … because calls on the quota fail, whoever makes them
+    │   └── RetriesSpent       … for another attempt: too many of the fleet's calls are repeats
+    ├── CallFailed             the caller: every attempt that was worth it has failed
     ├── ReservationError       the caller: a reservation was used against its life cycle
     └── StoreError             the operator: Redis is away or refuses
         ├── StoreTimeout       … did not answer in time
@@ -82,6 +85,34 @@ class WaitTimeout(LimitExceeded, TimeoutError):
         wait_s: seconds until it would be granted by what is known now: a web service may answer
             429 with this as Retry-After.
         ahead: how many tickets go first.
+    """
+
+
+class CircuitOpen(LimitExceeded):
+    """Say that calls on a quota fail one after the other (key, billing, outage), so none is sent.
+
+    Attributes:
+        wait_s: seconds until one call is let through to try.
+    """
+
+
+class RetriesSpent(LimitExceeded):
+    """Say that the fleet has used its retry budget, so that a failed call is not repeated now.
+
+    Attributes:
+        wait_s: None: it grows with the calls that succeed.
+    """
+
+
+class CallFailed(LimiterError):
+    """Say that a call failed for good: its attempts, or the time for them, are used up.
+
+    Attributes:
+        attempts: how many were made.
+        waits_s: how long it waited before each repeat, in seconds.
+        status, code: of the last answer; 0 and "" where there was none.
+        response: the last response, None where there was none.
+        verdict: what the last answer meant (`limiter.providers.Verdict`).
     """
 
 

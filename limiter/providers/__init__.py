@@ -12,13 +12,17 @@ from limiter.providers.openai import OpenAI
 from limiter.providers.profile import Body, Profile, Rule, Usage
 from limiter.providers.routing import model_of, route
 from limiter.providers.sse import StreamError, Tap
+from limiter.providers.verdict import Outcome, Seen, Verdict
 
 __all__ = [
+    "Outcome",
     "Profile",
     "Rule",
+    "Seen",
     "StreamError",
     "Tap",
     "Usage",
+    "Verdict",
     "estimate",
     "model_of",
     "profile",
