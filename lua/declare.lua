@@ -27,6 +27,9 @@ end
 -- Used so far, rounded up to a whole unit: what is not sure stays used.
 local function carry(bucket, was)
   local used = was[CAP] - units(was[LEVEL], was[DEN])
+  if bucket[NUM] == 0 and bucket[CAP] < bucket[CEILING] then -- adaptive: so many slots were found out
+    bucket[CAP] = math.min(was[CAP], bucket[CEILING])
+  end
   bucket[LEVEL] = math.max(-DEBT_MAX, (bucket[CAP] - used) * bucket[DEN])
 end
 
@@ -61,6 +64,7 @@ if blob and found[2] then
     end
   end
   state[1], state[8], state[9], state[15] = version, limits, priorities, 1
+  state[18] = math.max(state[2], state[18]) + 1 -- marks and reports of before say nothing of these
   if cjson.encode(earlier.own) ~= cjson.encode(definition.own) then
     redis.call('DEL', KEYS[3])
     state[16] = 0

@@ -1,7 +1,7 @@
 --- Run one batch of operations on one unit (a quota, or a group of them), then grant whoever fits.
 --
--- The only script that takes, gives back, queues and grants. One run is atomic: it reads the
--- unit's state once, applies the entries in their order, pumps the line, writes the state once.
+-- The only script that takes, gives back, queues and grants. One run is atomic: it reads the state
+-- once, applies the entries in their order, pumps the line, writes the state once.
 --
 -- KEYS[1] state     string   levels and counters (see README.md for each key)
 -- KEYS[2] quota     hash     the definition, read only when the state is gone
@@ -9,11 +9,12 @@
 -- KEYS[4] line      zset     the tickets of each flow in their order
 -- KEYS[5] holds     hash     id -> held reservation
 -- KEYS[6] owners    zset     owner -> when to look whether it is alive
--- KEYS[7] numbers   hash     owner -> number of its last batch, when it was seen, its lease
+-- KEYS[7] numbers   hash     owner -> its last batch, when it was seen, its lease
 -- KEYS[8] lapsed    hash     reservations whose owner was lost, for a late settle
 -- KEYS[9] flows     hash     flow -> its place between the flows
 -- KEYS[10] order    zset     the flows of each class in their order
 -- KEYS[11] tenants  hash     tenant -> levels of its own limits
+-- KEYS[12] feedback string   what the provider answered
 --
 -- ARGV[1] now_us    0: Redis's clock; anything else is for tests and simulations
 -- ARGV[2] owner     who sends; made of letters, digits, '-' and '_'
@@ -30,10 +31,8 @@
 --   "3" undeclared: there is no definition; nothing was done
 --   "0 next_us mine waiting held L level*L" then, for each entry, its status (and what
 --   lib/entries.lua says), then "G" and, for each grant to this owner, "n status level*L".
--- next_us: until somebody must run; -1: nobody waits, or only an event can help.
--- mine: 1 if that is this owner.
--- status: 1 granted, 2 waiting, 3 refused (it would have to wait), 4 never fits, 5 done, 6 gone
---   (nothing by this id), 7 late (the owner was lost in between), 8 full (as many wait as may)
+-- next_us: until somebody must run; -1: nobody waits, or only an event can help. mine: 1 if that is
+-- this owner. status: see lib/entries.lua.
 
 local now, owner = tonumber(ARGV[1]), ARGV[2]
 local number, lease = tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -43,11 +42,13 @@ local s = nil -- the state, see lib/state.lua
 --@include lib/levels
 --@include lib/settling
 --@include lib/expiry
+--@include lib/gates
 --@include lib/state
 --@include lib/owners
 --@include lib/tenants
 --@include lib/holds
 --@include lib/room
+--@include lib/answers
 --@include lib/waiting
 --@include lib/entries
 
@@ -69,6 +70,7 @@ if line or before or s.waiting > 0 or s.idle > 0 then the_line().pump() end
 if next(own) then
 --@include lib/keep
 end
+if answers then answers.save() end
 save_state()
 if line then line.send_mail(before) end
 

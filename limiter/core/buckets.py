@@ -28,6 +28,7 @@ class Bucket:
     capacity: int
     ceiling: int
     level: int
+    shift: int | None = None  # the sum of all corrections; None: no answer was reported yet
 
     @classmethod
     def full(cls, limit: Mapping[str, Any]) -> Bucket:
@@ -59,9 +60,18 @@ class Bucket:
         scaled = min(amount, CHARGE_MAX // self.den) * self.den
         self.level = max(-DEBT_MAX, self.level - scaled)
 
+    def correct(self, amount: int) -> None:
+        """Move the level, and remember by how much (`lua/lib/drift.lua`)."""
+        assert self.shift is not None
+        before = self.level
+        self.level = max(-DEBT_MAX, min(self.capacity * self.den, before + amount))
+        self.shift += self.level - before
+
     def carry(self, was: Bucket) -> None:
         """Take over what was used of an earlier bucket; what is not sure stays used."""
         used = was.capacity - was.units
+        if not self.num and self.capacity < self.ceiling:  # adaptive: so many slots were found out
+            self.capacity = min(was.capacity, self.ceiling)
         self.level = max(-DEBT_MAX, (self.capacity - used) * self.den)
 
 

@@ -304,6 +304,7 @@ def _write_limit(row: _Row, dims: list[str]) -> dict[str, Any]:
         "per": limit.per,
         "burst": limit.burst,
         "headroom": limit.headroom,
+        "adaptive": limit.adaptive,
         "quota": row.quota,
     }
 
@@ -349,4 +350,5 @@ def _read_quota(name: str, unit: str, priorities: list[Priority], data: dict[str
 
 def _read_limit(each: Mapping[str, Any], dims: Sequence[str]) -> Limit:
     dimension = dims[each["dim"] - 1].rpartition("/")[2]
-    return Limit(dimension, each["amount"], each["per"], each["burst"], each["headroom"])
+    return Limit(dimension, each["amount"], each["per"], each["burst"], each["headroom"],
+                 each["adaptive"])  # fmt: skip

@@ -15,7 +15,7 @@ import msgpack
 from limiter.errors import ScriptError
 
 # A part of every key. It grows when a release could misread what an older one wrote.
-LAYOUT = 2
+LAYOUT = 3
 
 
 class Op(enum.IntEnum):
@@ -27,10 +27,12 @@ class Op(enum.IntEnum):
     RENEW = 4
     LOOK = 5
     SURVEY = 6
+    REPORT = 7
+    TELL = 9
 
 
 _ACQUIRE, _SETTLE = Op.ACQUIRE.value, Op.SETTLE.value
-_LOOK, _SURVEY = Op.LOOK.value, Op.SURVEY.value
+_LOOK, _SURVEY, _TELL = Op.LOOK.value, Op.SURVEY.value, Op.TELL.value
 
 
 class Status(enum.IntEnum):
@@ -44,6 +46,8 @@ class Status(enum.IntEnum):
     GONE = 6  # nothing is known by this id
     LATE = 7  # the owner was taken for lost in between; usage was settled all the same
     FULL = 8  # as many tickets of its priority wait as may
+    OPEN = 9  # calls on the quota fail, so none is sent
+    SPENT = 10  # too many calls are repeats
 
 
 class Outcome(enum.IntEnum):
@@ -58,6 +62,7 @@ class Outcome(enum.IntEnum):
 MAY_WAIT = 1
 ASKED_BEFORE = 2
 PUNCTUAL = 4  # refuse at once what is expected to wait for longer than the caller would
+REPEATED = 8  # the call repeats one that failed
 NORMAL_WEIGHT = 100  # of a tenant, in hundredths
 
 
@@ -83,7 +88,32 @@ class Settle(NamedTuple):
     actual: tuple[int, ...]
 
 
-Entry = Acquire | Settle | tuple[int, int]
+class Row(NamedTuple):
+    """Hold what an answer tells of one limit; see `lua/lib/rows.lua`."""
+
+    limit: int  # its place, from 1
+    num: int  # its rate, as the definition has it
+    flags: int
+    used: int = 0  # what the provider counts as used, in 1/den units
+    slack: int = 0  # how exact that is
+    least: int = 0  # the rate below which no ramp is needed
+
+
+AT_START, AT_END, MAY_RAISE, TOLD, EXACT, ADAPTIVE = 1, 2, 4, 8, 16, 32
+
+
+class Report(NamedTuple):
+    """Hold the entry that says what the provider answered; see `report`."""
+
+    op: int
+    n: int
+    outcome: int
+    wait_us: int
+    route: str
+    rows: tuple[Row, ...]
+
+
+Entry = Acquire | Settle | Report | tuple[int, int] | tuple[int, int, str]
 
 
 def acquire(
@@ -130,6 +160,24 @@ def survey() -> Entry:
     return (_SURVEY, 0)
 
 
+def report(n: int, outcome: int, wait_us: int, route: str, rows: Sequence[Row]) -> Report:
+    """Write the entry that says what the provider answered to a call.
+
+    Args:
+        n: the call's number; 0: of none that is still held.
+        outcome: how it ended, see `limiter.providers.Outcome`.
+        wait_us: what the provider asks to wait; −1: it names no time.
+        route: which quotas of the unit the call was for.
+        rows: one for each of their limits.
+    """
+    return Report(Op.REPORT.value, n, outcome, wait_us, route, tuple(rows))
+
+
+def tell(route: str) -> Entry:
+    """Write the entry that asks what is known of the provider."""
+    return (_TELL, 0, route)
+
+
 class Result(NamedTuple):
     """Hold what became of one entry.
 
@@ -138,7 +186,8 @@ class Result(NamedTuple):
         wait_us: after an acquire or a look: how long it waits at most, by what is known now.
         ahead: after an acquire or a look: how many tickets go first.
         levels: after an acquire: what is left, in whole units and in the order of the limits; after a
-            survey: by priority, the waiting tickets and how long the smallest call waits behind them.
+            survey: by priority, the waiting tickets and how long the smallest call waits behind them;
+            after a tell: see `lua/lib/entries.lua`.
     """
 
     status: int
@@ -191,12 +240,13 @@ class Keys:
     flows: str
     order: str
     tenants: str
+    feedback: str
     wake: str  # the prefix of the channels; no key
 
     def all(self) -> tuple[str, ...]:
         """Return the keys alone, as run.lua takes them."""
         return (self.state, self.quota, self.tickets, self.line, self.holds, self.owners,
-                self.numbers, self.lapsed, self.flows, self.order, self.tenants)  # fmt: skip
+                self.numbers, self.lapsed, self.flows, self.order, self.tenants, self.feedback)  # fmt: skip
 
     def declaring(self) -> tuple[str, ...]:
         """Return the keys that declare.lua takes."""
@@ -207,7 +257,7 @@ def keys(quota: str) -> Keys:
     """Name the keys of a quota; all share its hash tag, so that they live on one node."""
     root = f"limiter:{LAYOUT}:{{{quota}}}:"
     names = ("state", "quota", "tickets", "line", "holds", "owners", "numbers", "lapsed", "flows",
-             "order", "tenants", "wake:")  # fmt: skip
+             "order", "tenants", "feedback", "wake:")  # fmt: skip
     return Keys(*(root + name for name in names))
 
 
@@ -251,6 +301,9 @@ def parse_reply(text: str | bytes, entries: Sequence[Entry]) -> Reply:
             elif op == _SURVEY:
                 end = at + 2 + 2 * numbers[at + 1]
                 results.append(Result(numbers[at], levels=tuple(numbers[at + 2 : end])))
+            elif op == _TELL:
+                end = at + 6 + 6 * limits
+                results.append(Result(numbers[at], levels=tuple(numbers[at + 1 : end])))
             else:
                 end = at + 1
                 results.append(Result(numbers[at]))

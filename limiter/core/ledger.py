@@ -116,6 +116,12 @@ class Ledger:
             arithmetic.take_from(self.standings[hold.priority].shares or [], hold.cost)
         self.tenants.take(hold.tenant, hold.cost, self.now)
 
+    def marks(self) -> tuple[int, ...] | None:
+        """Return the levels less all corrections; None while no answer was reported."""
+        if self.buckets[0].shift is None:
+            return None
+        return tuple(b.level - (b.shift or 0) for b in self.buckets)
+
     def true_up(self, hold: Hold, actual: Sequence[int], *, late: bool = False) -> None:
         """Make the levels know what a reservation really used."""
         arithmetic.true_up(self.buckets, hold.cost, actual, late=late)

@@ -10,17 +10,21 @@ from collections.abc import Sequence
 
 from limiter.core.buckets import NOT_BEFORE_EVENT
 from limiter.core.definition import Definition
+from limiter.core.feedback import Feedback
 from limiter.core.flows import Class, Cost, Id, Ticket, forget
+from limiter.core.gates import Gates
 from limiter.core.layout import (
     ASKED_BEFORE,
     MAY_WAIT,
     PUNCTUAL,
+    REPEATED,
     Acquire,
     Entry,
     Message,
     Op,
     Outcome,
     Reply,
+    Report,
     Result,
     Settle,
     Status,
@@ -48,6 +52,8 @@ class Model:
         self.holds: dict[Id, Hold] = {}
         self.lapsed: dict[Id, Hold] = {}
         self.owners: dict[str, Owner] = {}
+        self.gates = Gates()
+        self.feedback = Feedback(self.gates, now)
         self._seq = 0
         self._lapse = 0
         self._timer: Timer | None = None
@@ -91,6 +97,7 @@ class Model:
         results = [self._apply(entry) for entry in entries]
         self._pump()
         self.ledger.tenants.tidy(now)
+        self.gates.tidy(now)
         return self._reply(results), self._mail.messages(self._timer, timer, now)
 
     def redefine(self, definition: Definition, now: int) -> None:
@@ -99,6 +106,7 @@ class Model:
         self.ledger.now = max(now, before)
         self.ledger.refill(self.now - before)
         self.ledger.redefine(definition)
+        self.feedback.redefined(self.now)
         if self.ledger.tenants is not tenants:
             self._recheck = self._recheck and (0, self._recheck[1])  # look at every blocked flow
             for each in self.classes:
@@ -147,6 +155,10 @@ class Model:
             return Result(*self._acquire(key, entry), levels=self.ledger.levels())
         if isinstance(entry, Settle):
             return Result(self._finish(key, entry.actual))
+        if isinstance(entry, Report):
+            waiting, hold = bool(self.tickets), self.holds.get(key)
+            self.feedback.report(entry, hold, self.ledger, waiting=waiting)
+            return Result(Status.DONE)
         match entry[0]:
             case Op.CANCEL:
                 return Result(self._cancel(key))
@@ -158,6 +170,8 @@ class Model:
                     for each in self.ledger.standings
                 ]
                 return Result(Status.DONE, levels=tuple(n for pair in found for n in pair))
+            case Op.TELL:
+                return Result(Status.DONE, levels=self.feedback.tell(entry[2], self.ledger))
             case _:
                 return Result(self._renew(key))
 
@@ -168,7 +182,10 @@ class Model:
             return known, 0, 0
         if self.ledger.exceeds(entry.tenant, entry.cost):
             return Status.NEVER, 0, 0
-        if not self.tickets:
+        if (turned_away := self._turned_away(key, entry)) is not None:
+            return turned_away
+        free = self.gates.brake_ends(entry.route, self.now) == self.now
+        if not self.tickets and free:
             borrows = self.ledger.fits_alone(standing, entry.tenant, entry.cost)
             if borrows is not None:
                 hold = Hold(self.now, entry.priority, borrows, entry.tenant, entry.cost)
@@ -183,6 +200,13 @@ class Model:
             refusal = Status.REFUSED
         status = self._stand(ticket, refusal)
         return (status, 0, 0) if status == Status.GRANTED else (status, wait_us, ahead)
+
+    def _turned_away(self, key: Id, entry: Acquire) -> tuple[Status, int, int] | None:
+        """Say what refuses a call other than the levels."""
+        if entry.flags & REPEATED and not self.feedback.may_repeat(entry.route, self.now):
+            return Status.SPENT, 0, 0
+        until = self.gates.shut_until(entry.route, key, self.now)
+        return None if until is None else (Status.OPEN, until - self.now, 0)
 
     def _stand(self, ticket: Ticket, refusal: Status | None) -> Status:
         group, others = ticket.group, bool(self.tickets)
@@ -199,6 +223,7 @@ class Model:
         return refusal or Status.WAITING
 
     def _finish(self, key: Id, actual: Cost | None) -> Status:
+        self.gates.release_probe(key)
         hold = self.holds.pop(key, None)
         late = hold is None
         hold = hold or self.lapsed.pop(key, None)
@@ -211,6 +236,7 @@ class Model:
         ticket = self.tickets.get(key)
         if ticket is None:
             return self._finish(key, None)
+        self.gates.release_probe(key)
         self._remove(ticket, 0)
         return Status.DONE
 
@@ -229,6 +255,7 @@ class Model:
 
     def _take(self, key: Id, hold: Hold) -> None:
         self.ledger.take(hold)
+        hold.marks = self.ledger.marks()
         self.holds[key] = hold
         self._forget_heads(hold.tenant)
 
@@ -252,7 +279,8 @@ class Model:
         weights = group.weights if group.lined else 0
         weights += ticket.weight if seq is None and k == 0 else 0
         others = [each for each in self.classes if each is not group]
-        return self.ledger.outlook(ticket, k, weights, others)
+        wait_us, ahead = self.ledger.outlook(ticket, k, weights, others)
+        return max(wait_us, self.gates.brake_ends(group.route, self.now) - self.now), ahead
 
     # --- line and pump --------------------------------------------------------------------
 
@@ -336,8 +364,15 @@ class Model:
             lent = candidate.rank == BORROWING
             self._take(ticket.id, Hold(self.now, group.priority, lent, ticket.tenant, ticket.cost))
             forget([group], 3, group.virtual)
-        if served or status == Status.NEVER:
+        if served or status in (Status.NEVER, Status.OPEN):
             self._mail.tell(ticket.id, status, self.ledger.levels())
+
+    def _refusal_for(self, candidate: Candidate) -> Status | None:
+        head = candidate.head
+        if self.ledger.exceeds(head.tenant, head.cost):
+            return Status.NEVER
+        until = self.gates.shut_until(head.group.route, head.id, self.now)
+        return None if until is None else Status.OPEN
 
     def _step(self) -> bool:
         """Grant one head, or note when the next one will fit."""
@@ -346,11 +381,13 @@ class Model:
         times: list[tuple[int, Id]] = []
         for each in found:
             cost, at = each.head.cost, each.better_us
-            if self.ledger.exceeds(each.head.tenant, cost):
-                self._leave(each, Status.NEVER)
+            if refusal := self._refusal_for(each):
+                self._leave(each, refusal)
                 return True
             if each.rank != BARRED:
                 at, last = self.ledger.room_at(each.policy, cost, ahead)
+                if at != NOT_BEFORE_EVENT:
+                    at = max(at, self.gates.brake_ends(each.head.group.route, self.now))
                 if at == self.now:
                     self._leave(each, Status.GRANTED)
                     return True

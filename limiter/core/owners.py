@@ -19,6 +19,7 @@ class Hold:
     lent: bool
     tenant: str
     cost: Cost
+    marks: tuple[int, ...] | None = None  # see `lua/lib/drift.lua`
 
 
 @dataclass(slots=True)

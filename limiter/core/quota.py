@@ -58,6 +58,9 @@ class Limit:
             Calls reach the provider later than they are granted, and not all equally late: its
             bucket stays full until the first one arrives, so that a call which travels faster
             than that one would come too early. The rate itself is used to the full.
+        adaptive: the amount is a ceiling, and how much of it the provider really grants is found
+            out: cut when calls are refused (429), grown while calls wait (AIMD: Chiu, Jain, 1989).
+            Slots begin with one. For providers whose limits nobody knows.
 
     Raises:
         ConfigError: a value is out of range; the message says which and what to write.
@@ -68,6 +71,7 @@ class Limit:
     per: float | None = MINUTE_S
     burst: Burst = "full"
     headroom: float = HEADROOM_S
+    adaptive: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.dimension, str) or not _DIMENSION.fullmatch(self.dimension):
@@ -81,6 +85,8 @@ class Limit:
         self._check_burst()
         if self.headroom != 0:
             positive(self.headroom, "headroom (seconds)", high=DAY_S)
+        if not isinstance(self.adaptive, bool):
+            raise ConfigError(f"adaptive is True or False, got {self.adaptive!r:.40}.")
         if self.capacity > SCALED_MAX:
             raise ConfigError(f"A burst of {self.capacity} {self.dimension} is above 2^50.")
         if self.per is not None and not self.rate:
@@ -113,7 +119,7 @@ class Limit:
     def capacity(self) -> int:
         """Say how many units a full bucket holds."""
         if self.per is None:
-            return self.amount
+            return 1 if self.adaptive else self.amount
         if self.burst == "full":
             kept = math.ceil(self.amount * Fraction(self.headroom) / Fraction(self.per))
             return max(1, self.amount - kept)

@@ -2,7 +2,8 @@
 --
 -- {1, n, flags, patience_us, priority, route, tenant, weight, cost}  acquire: also "wait_us
 --        ahead level*L". flags 1: may wait; 2: asked before, the answer was lost; 4: refuse at
---        once what is expected to wait for longer than patience_us. priority: index from 0.
+--        once what is expected to wait for longer than patience_us; 8: it repeats a call that failed.
+--        priority: index from 0.
 --        route: names the set of quotas that the cost is for. weight: of the tenant, in hundredths
 -- {2, n, actual}   settle   -1: the estimate stands
 -- {3, n}           cancel   a reservation: all back; a ticket: out of the line
@@ -10,6 +11,11 @@
 -- {5, n}           look     as renew, also "wait_us ahead" of a ticket
 -- {6, 0}           survey   also "P (waiting wait_us)*P": the tickets of each priority, and how long
 --        the smallest call waits that comes after them
+-- {7, n, outcome, wait_us, route, rows}  report  what the provider answered; wait_us -1: it names none.
+--        See lib/report.lua
+-- {9, 0, route}    tell     also "brake_us shut_us fails denied budget (age_us level drift guard num cap)*L":
+--        the brake, the circuit, failures in a row, repeats that are left (in fifths); by limit what
+--        the provider told (age -1: nothing yet), and at what rate, with how many slots it is used
 --
 -- n numbers the owner's calls: the id is "owner:n". An acquire that was asked before finds what
 -- the first one left; the other operations find nothing the second time, and change nothing.
@@ -17,32 +23,20 @@
 
 --@const GRANTED 1
 --@const WAITING 2
---@const REFUSED 3
---@const NEVER 4
+--@const REFUSED 3 -- it would have to wait
+--@const NEVER 4 -- it can never fit
 --@const DONE 5
---@const GONE 6
---@const LATE 7
---@const FULL 8
+--@const GONE 6 -- nothing is known by this id
+--@const LATE 7 -- done, but the owner was lost in between
+--@const FULL 8 -- as many wait as may
+--@const OPEN 9 -- calls on it fail, so none is sent
+--@const SPENT 10 -- too many calls are repeats
 --@const ASKED_BEFORE 2
 --@const PUNCTUAL 4
+--@const REPEATED 8
 
 --@include lib/acquire
-
-local function finish(id, actual)
-  local payload = redis.call('HGET', HOLDS, id)
-  local late = not payload
-  if late then payload = redis.call('HGET', LAPSED, id) end
-  if not payload then return GONE end
-  if late then redis.call('HDEL', LAPSED, id) else remove_hold(id) end
-  local hold = cmsgpack.unpack(payload)
-  end_hold(hold, actual or nothing(hold[COST]), late)
-  return late and LATE or DONE
-end
-
-local function cancel(id)
-  if s.waiting > 0 and the_line().leave(id) then return DONE end
-  return finish(id, nil)
-end
+--@include lib/finish
 
 local function look(id)
   local status = renew(id)
@@ -63,6 +57,10 @@ local function apply(entry, results)
     results[at + 1] = renew(id)
   elseif op == 5 then
     results[at + 1], results[at + 2], results[at + 3] = look(id)
+  elseif op == 7 then
+    results[at + 1] = the_answers().report(id, entry)
+  elseif op == 9 then
+    the_answers().tell(entry[3], results)
   else
     results[at + 1], results[at + 2] = DONE, #s.priorities
     for _, priority in ipairs(s.priorities) do

@@ -9,6 +9,6 @@ local function new_state()
   s = {version = found[1], at = now, seq = 0, touched = 0, lapse = 0, held = 0, waiting = 0,
        limits = full_buckets(definition.limits), priorities = read_priorities(definition),
        own = full_buckets(definition.own or {}), classes = {}, timer = false, recheck = false,
-       idle = 0, bottleneck = 1, tenants_until = 0}
+       idle = 0, bottleneck = 1, tenants_until = 0, gates = false, made = now}
   return true
 end

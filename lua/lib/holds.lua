@@ -1,16 +1,24 @@
--- Held reservations: a hash, id -> msgpack {granted_us, priority, lent, tenant, cost}. lent 1: it was
--- granted beyond its priority's share, which therefore knows nothing of it.
+-- Held reservations: a hash, id -> msgpack {granted_us, priority, lent, tenant, cost, marks}. lent 1: it
+-- was granted beyond its priority's share, which therefore knows nothing of it. marks: by limit, see
+-- lib/drift.lua; none where no answer was ever reported.
 --@const GRANTED_AT 1
 --@const BY_PRIORITY 2
 --@const LENT 3
 --@const TENANT 4
 --@const COST 5
+--@const MARKS 6
 
 -- Whoever is at the head for a tenant was found to fit by levels that have changed.
 local function forget_heads(tenant)
   for _, class in ipairs(s.classes) do
     if class[HEAD] and class[HEAD][HEAD_TENANT] == tenant then class[HEAD] = false end
   end
+end
+
+local function marks()
+  local list = {}
+  for i, bucket in ipairs(s.limits) do list[i] = bucket[LEVEL] - bucket[SHIFT] end
+  return list
 end
 
 local function take(id, p, lent, tenant, cost)
@@ -23,7 +31,9 @@ local function take(id, p, lent, tenant, cost)
     buckets.touched = true
     forget_heads(tenant)
   end
-  redis.call('HSET', HOLDS, id, cmsgpack.pack({now, p, lent and 1 or 0, tenant, cost}))
+  local hold = {now, p, lent and 1 or 0, tenant, cost}
+  if s.limits[1][SHIFT] then hold[MARKS] = marks() end
+  redis.call('HSET', HOLDS, id, cmsgpack.pack(hold))
   if s.held == 0 then redis.call('PEXPIRE', HOLDS, KEEP_MS) end
   s.held = s.held + 1
 end

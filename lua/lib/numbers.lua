@@ -9,6 +9,7 @@
 --@const CAP 4
 --@const CEILING 5
 --@const LEVEL 6
+--@const SHIFT 7 -- the sum of all corrections; not there until an answer is reported (lib/drift.lua)
 
 -- A priority is {precedence, strict, max_waiting, promote_us, lend_us, floors, shares, asked_us,
 -- waiting}: its policy, when a call of it was last asked for, and how many of its tickets wait.

@@ -20,7 +20,7 @@ local function leave(candidate, status)
     local passed = string.format('%04d' .. NUMERAL, candidate.c, class[VIRTUAL])
     if s.idle > 0 then forget_flows('[i' .. string.sub(passed, 1, 4), '(i' .. passed .. '\255', 3) end
   end
-  if served or status == NEVER then tell(id, status) end
+  if served or status == NEVER or status == OPEN then tell(id, status) end
 end
 
 -- Grant one head, or say when the next one will fit. A head that does not fit keeps what it needs
@@ -34,14 +34,15 @@ local function step()
   end
   for _, candidate in ipairs(list) do
     local at, last = candidate.better_at, nil
-    local limited = is_limited(candidate.head[HEAD_TENANT])
-    if exceeds(s.limits, candidate.cost) or limited and exceeds(s.own, candidate.cost) then
-      leave(candidate, NEVER)
+    local refusal = refusal_for(candidate)
+    if refusal then
+      leave(candidate, refusal)
       return true
     end
+    local promoted = candidate.rank == PROMOTED
     if candidate.rank ~= BARRED then
-      local promoted = candidate.rank == PROMOTED
       at, last = room_at(candidate.priority, candidate.cost, ahead, promoted)
+      if at ~= NOT_BEFORE_EVENT then at = math.max(at, brake_ends(s.classes[candidate.c][ROUTE])) end
       if at == now then
         leave(candidate, GRANTED)
         return true

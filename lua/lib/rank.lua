@@ -52,3 +52,11 @@ local function candidates()
   end
   return list
 end
+
+-- A head that is not to be granted at all, whatever the levels: what it is told.
+local function refusal_for(candidate)
+  local id, tenant = candidate.head[1], candidate.head[HEAD_TENANT]
+  if exceeds(s.limits, candidate.cost) then return NEVER end
+  if is_limited(tenant) and exceeds(s.own, candidate.cost) then return NEVER end
+  return s.gates and shut_until(s.classes[candidate.c][ROUTE], id) and OPEN or nil
+end

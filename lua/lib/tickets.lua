@@ -1,7 +1,7 @@
 -- The operations on those who wait: an acquire that may have to, a cancel, a look.
 
 local function refusal_of(priority, bits, patience_us, wait_us)
-  if bits % 2 == 0 or bits >= PUNCTUAL and wait_us > patience_us then return REFUSED end
+  if bits % 2 == 0 or math.floor(bits / PUNCTUAL) % 2 == 1 and wait_us > patience_us then return REFUSED end
   if priority[MOST] >= 0 and priority[WAITS] >= priority[MOST] then return FULL end
   return nil
 end

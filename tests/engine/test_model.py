@@ -29,7 +29,7 @@ burst = st.one_of(st.sampled_from(["full", "smooth"]), st.integers(1, 90).map(fl
 one_limit = st.one_of(
     st.builds(Limit, st.sampled_from(DIMENSIONS[:3]), st.integers(1, 1000),
               st.sampled_from([1.0, 60.0, 86_400.0, 7.5]), burst),
-    st.builds(Limit, st.just("concurrency"), st.integers(1, 4), st.none()),
+    st.builds(Limit, st.just("concurrency"), st.integers(1, 4), st.none(), adaptive=st.booleans()),
 )  # fmt: skip
 priority = st.fixed_dictionaries({
     "level": st.sampled_from([0, 0, 5, 10]),
@@ -62,9 +62,19 @@ small = st.integers(0, 5)
 cost = st.lists(st.one_of(small, small, amount), min_size=4, max_size=4)
 number = st.integers(1, 12)
 acquire = st.tuples(
-    st.just("acquire"), st.sampled_from([0, 1, 1, 1, 1, 3, 5, 5]), cost,
+    st.just("acquire"), st.sampled_from([0, 1, 1, 1, 1, 3, 5, 5, 9, 13]), cost,
     st.sampled_from([0, 1_000_000, 60_000_000]), st.integers(0, 2), st.sampled_from(["", "", "", "x"]),
     st.sampled_from(["", "", "t", "u", "v w"]), st.sampled_from([100, 100, 50, 300]),
+)  # fmt: skip
+row = st.tuples(
+    st.integers(0, 5),
+    st.sampled_from([0, 0, 8, 9, 10, 12, 13, 14, 15, 25, 29, 32, 41, 45]),
+    st.one_of(st.integers(-50, 1300), small), st.sampled_from([0, 0, 1, 20]), st.sampled_from([0, 3]),
+)  # fmt: skip
+report = st.tuples(
+    st.just("report"), number, st.sampled_from([1, 1, 1, 2, 2, 3, 4, 5, 5, 6]),
+    st.sampled_from([-1, -1, 0, 2_000_000, 90_000_000]), st.sampled_from(["", "", "x"]),
+    st.lists(row, max_size=3),
 )  # fmt: skip
 entry = st.one_of(
     acquire,
@@ -77,6 +87,9 @@ entry = st.one_of(
     st.tuples(st.just("renew"), number),
     st.tuples(st.just("look"), number),
     st.just(("survey",)),
+    report,
+    report,
+    st.tuples(st.just("tell"), st.sampled_from(["", "x"])),
 )  # fmt: skip
 pause = st.one_of(
     st.integers(0, 1000), st.integers(0, 3_000_000), st.integers(0, 70_000_000),
@@ -121,8 +134,19 @@ class Pair:
                 return layout.settle(n, actual[:dims])
             case ("survey",):
                 return layout.survey()
+            case ("tell", route):
+                return layout.tell(route)
+            case ("report", n, outcome, wait_us, route, rows):
+                return layout.report(n, outcome, wait_us, route, list(map(self.row, rows)))
             case (kind, n):
                 return getattr(layout, kind)(n)
+
+    def row(self, drawn: tuple[int, ...]) -> layout.Row:
+        place, flags, used, slack, least = drawn
+        place %= len(self.lua.definition.limits)
+        rate = self.lua.definition.limits[place].rate
+        den = rate.denominator
+        return layout.Row(place + 1, rate.numerator, flags, used * den, slack * den, least)
 
     def compare(self, owner: str, entries: list[layout.Entry]) -> layout.Reply:
         batch = (

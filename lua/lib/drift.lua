@@ -1,0 +1,61 @@
+-- Drift: the provider's level minus ours for the same moment. A reservation remembers, for each limit,
+-- its `mark`: the level right after its grant less the sum of all corrections until then (SHIFT). So
+-- for whoever answers first or last, ours at that moment, as it would be with today's corrections,
+-- is mark + SHIFT, and what one answer has corrected the others do not correct again.
+--
+-- Used up by others: corrected at once. Used less than we thought: calls overtake each other on
+-- their way, so the least of all answers within a second is believed. What others were seen to use
+-- per second is kept back for as long as answers take to come (the guard), because we hear of it so
+-- much later.
+
+--@const WINDOW_US 1000000
+--@const STALE_MAX_US 60000000
+
+-- Move a level; remember by how much.
+local function shift(bucket, amount)
+  local before = bucket[LEVEL]
+  local after = math.max(-DEBT_MAX, math.min(bucket[CAP] * bucket[DEN], before + amount))
+  bucket[LEVEL], bucket[SHIFT] = after, bucket[SHIFT] + after - before
+end
+
+local function end_window(bucket, record, slack)
+  if record.least > slack then shift(bucket, record.least) end
+  local span, others = now - record.from, math.max(0, record.base - bucket[SHIFT])
+  local guard = math.min(math.floor(others / span * record.stale),
+                         math.floor(bucket[CAP] * bucket[DEN] / 4))
+  guard = math.max(guard, math.floor(record.guard * 3 / 4))
+  shift(bucket, record.guard - guard)
+  record.guard = guard
+  record.from, record.base, record.least, record.stale = now, bucket[SHIFT], FOREVER, 0
+end
+
+-- How much less was used than we count: by the mark, by the level as it is now, or, where it is not
+-- known when the provider read its own, by the one that says less.
+local function drift_of(bucket, record, row, mark)
+  local full, flags = bucket[CAP] * bucket[DEN], row[ROW_FLAGS]
+  local used = row[ROW_USED] + record.guard
+  local by_level = full - bucket[LEVEL] - used
+  if not mark or flags % (2 * AT_END) >= AT_END then return by_level end
+  local by_mark = full - mark - bucket[SHIFT] - used
+  if flags % (2 * AT_START) >= AT_START then return by_mark end
+  if by_mark * by_level <= 0 then return 0 end
+  return math.abs(by_mark) < math.abs(by_level) and by_mark or by_level
+end
+
+-- Take what an answer tells of one limit. `mark` is nil where the reservation has none.
+local function correct(bucket, record, row, mark, granted_us)
+  local slack, raises = row[ROW_SLACK], row[ROW_FLAGS] % (2 * MAY_RAISE) >= MAY_RAISE
+  local drift = drift_of(bucket, record, row, mark)
+  record.seen, record.seen_at, record.drift = row[ROW_USED], now, drift
+  if drift < -slack then
+    shift(bucket, drift)
+    drift = 0
+  end
+  if not raises or not mark and row[ROW_FLAGS] % (2 * AT_END) < AT_END then return end
+  if record.from == 0 then
+    record.from, record.base, record.least = now, bucket[SHIFT], FOREVER
+  end
+  record.least = math.min(record.least, drift)
+  record.stale = math.max(record.stale, math.min(STALE_MAX_US, now - granted_us))
+  if now - record.from >= WINDOW_US then end_window(bucket, record, slack) end
+end

@@ -1,0 +1,62 @@
+-- An answer of the provider is reported, for a reservation that is still held or, where its levels
+-- were read at the end of the call, for none.
+
+--@const SERVED 1
+--@const REFUSED_BY 2 -- a limit of the provider refused the call
+--@const SLOW 3
+--@const FAILED 4
+--@const DENIED 5
+--@const REJECTED 6
+
+--@include lib/rows
+--@include lib/drift
+--@include lib/pace
+--@include lib/circuit
+
+-- Without the refusal's arithmetic: at the end of the brake there is just room for the refused call,
+-- so that calls come back at the rate, and not all at once.
+local function drain(bucket, cost, wait_us)
+  if bucket[NUM] == 0 or cost == 0 then return end
+  local target = cost * bucket[DEN] - math.min(DEBT_MAX, bucket[NUM] * wait_us)
+  shift(bucket, math.min(0, target - bucket[LEVEL]))
+end
+
+local function take_row(row, hold, outcome, wait_us, exact, fresh)
+  local bucket, record = s.limits[row[ROW_LIMIT]], limit_record(row[ROW_LIMIT])
+  local flags, amount = row[ROW_FLAGS], hold and hold[COST][bucket[DIM]] or 0
+  local elapsed = now - record.at
+  if flags % (2 * TOLD) >= TOLD then
+    local mark = hold and hold[MARKS] and hold[GRANTED_AT] >= s.made and hold[MARKS][row[ROW_LIMIT]]
+    if flags % (2 * EXACT) >= EXACT then row[ROW_USED] = row[ROW_USED] + amount * bucket[DEN] end
+    correct(bucket, record, row, mark, hold and hold[GRANTED_AT] or now)
+  end
+  if outcome == SERVED then
+    count_flow(record, amount)
+    grow(bucket, record, row, elapsed)
+  elseif outcome == SLOW and fresh and bucket[NUM] > 0 then
+    begin_ramp(bucket, record, row)
+  elseif outcome == REFUSED_BY then
+    if wait_us >= 0 and not exact then drain(bucket, amount, wait_us) end
+    if flags >= ADAPTIVE and fresh then cut(bucket, record, row) end
+  end
+  record.at = now
+end
+
+local function report(id, entry)
+  local outcome, wait_us, route, rows = entry[3], entry[4], entry[5], entry[6]
+  local payload = redis.call('HGET', HOLDS, id)
+  local hold, record, exact = payload and cmsgpack.unpack(payload), route_record(route), false
+  local fresh = not hold or hold[GRANTED_AT] >= record.cut_at -- one cut for all that were under way
+  for _, bucket in ipairs(s.limits) do bucket[SHIFT] = bucket[SHIFT] or 0 end
+  for _, row in ipairs(rows) do exact = exact or row[ROW_FLAGS] % (2 * EXACT) >= EXACT end
+  for _, row in ipairs(rows) do take_row(row, hold, outcome, wait_us, exact, fresh) end
+  if fresh and (outcome == SLOW or outcome == REFUSED_BY) then record.cut_at = now end
+  if wait_us >= 0 and outcome ~= SERVED then hold_back(route, wait_us) end
+  if outcome == FAILED or outcome == DENIED then
+    count_failure(route, record, outcome)
+  else
+    close_circuit(route, record)
+    if outcome == SERVED then record.budget = math.min(BUDGET_MOST, record.budget + 1) end
+  end
+  return DONE
+end

@@ -1,0 +1,14 @@
+-- A row of a report: what an answer says of one limit. Its flags are added up.
+--@const ROW_LIMIT 1 -- index
+--@const ROW_NUM 2 -- its rate, as the definition has it
+--@const ROW_FLAGS 3
+--@const ROW_USED 4 -- what the provider counts as used, in 1/den units
+--@const ROW_SLACK 5 -- how exact that is
+--@const ROW_LEAST 6 -- the rate below which no ramp is needed
+
+--@const AT_START 1 -- the provider read its level when it admitted the call
+--@const AT_END 2 -- or when it had answered; neither: one of both
+--@const MAY_RAISE 4
+--@const TOLD 8 -- ROW_USED says something
+--@const EXACT 16 -- it is the refusal's own arithmetic, in which the refused call is not counted
+--@const ADAPTIVE 32 -- the highest flag
