@@ -70,6 +70,7 @@ class Limiter(Acquiring):
         priority: str | None = None,
         tenant: str | None = None,
         fail_fast: bool = True,
+        repeats: bool = False,
         **dims: int,
     ) -> Reservation:
         """Reserve a cost on every limit of a quota at once, waiting in the fleet's line for it.
@@ -90,16 +91,20 @@ class Limiter(Acquiring):
             tenant: on whose behalf; tenants of a priority share what there is by their weights.
             fail_fast: fail at once when the wait is expected to be longer than `timeout`. Turn it
                 off where estimates are too high, so that refunds shorten most waits.
+            repeats: it repeats a call that failed. Repeats may be a fifth of all calls of the fleet, and
+                one a second besides.
             **dims: amounts by dimension, as `tokens=1_200`.
 
         Raises:
             NeverFits: the cost is above what a limit can ever grant.
             LineFull: as many calls of this priority wait as may.
             WaitTimeout: the time is over, or it will be; nothing is left behind.
+            CircuitOpen: calls on the quota fail one after the other, whoever makes them.
+            RetriesSpent: it repeats one that failed, and too many do.
             ConfigError: the quota is not declared, or an argument is wrong.
             StoreError: the store does not answer.
         """
-        wish = Wish.of(cost, dims, timeout, priority, tenant, fail_fast=fail_fast)
+        wish = Wish.of(cost, dims, timeout, priority, tenant, fail_fast=fail_fast, repeats=repeats)
         if any_of is not None:
             return self._acquire_any(any_of, wish)
         return self._acquire(self._settings.ask(quota, wish))
@@ -168,7 +173,7 @@ class Limiter(Acquiring):
 
     def peek(self, quota: str) -> QuotaStatus:
         """Return a quota's levels, tickets and reservations now; one round trip, nothing taken."""
-        return QuotaStatus.of(quota, *self._open().observe(self._settings.unit_of(quota)))
+        return QuotaStatus.of(quota, *self._open().observe(self._settings.unit_of(quota), quota))
 
     def quota_names(self) -> list[str]:
         """List the units (quotas, and groups of them) declared in the store; a scan of its keys."""
@@ -233,10 +238,11 @@ class AsyncLimiter(AsyncAcquiring):
         priority: str | None = None,
         tenant: str | None = None,
         fail_fast: bool = True,
+        repeats: bool = False,
         **dims: int,
     ) -> AsyncReservation:
         """Reserve a cost on every limit of a quota at once; see `Limiter.acquire`."""
-        wish = Wish.of(cost, dims, timeout, priority, tenant, fail_fast=fail_fast)
+        wish = Wish.of(cost, dims, timeout, priority, tenant, fail_fast=fail_fast, repeats=repeats)
         if any_of is not None:
             return await self._acquire_any(any_of, wish)
         return await self._acquire(self._settings.ask(quota, wish))
@@ -294,7 +300,7 @@ class AsyncLimiter(AsyncAcquiring):
     async def peek(self, quota: str) -> QuotaStatus:
         """Return a quota's levels, tickets and reservations now; one round trip, nothing taken."""
         shell = await self._open()
-        return QuotaStatus.of(quota, *await shell.observe(self._settings.unit_of(quota)))
+        return QuotaStatus.of(quota, *await shell.observe(self._settings.unit_of(quota), quota))
 
     async def quota_names(self) -> list[str]:
         """List the units (quotas, and groups of them) declared in the store; a scan of its keys."""

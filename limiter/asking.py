@@ -40,6 +40,7 @@ class Ask(NamedTuple):
         amounts: the cost by dimension.
         timeout_s: how long it waits; None: what its priority says.
         fail_fast: fail at once when the wait is expected to be longer.
+        repeats: it repeats a call that failed.
     """
 
     unit: str
@@ -49,6 +50,7 @@ class Ask(NamedTuple):
     tenant: str = ""
     timeout_s: float | None = None
     fail_fast: bool = True
+    repeats: bool = False
 
     def under(self, agreed: Definition) -> tuple[Asking, float | None]:
         """Return it as the line sends it, and how long it waits at most (None: for ever).
@@ -66,10 +68,10 @@ class Ask(NamedTuple):
     @property
     def is_plain(self) -> bool:
         """Say whether it names neither a group's quotas nor a flow."""
-        return not (self.quotas or self.tenant) and self.priority == DEFAULT
+        return not (self.quotas or self.tenant or self.repeats) and self.priority == DEFAULT
 
     def _asking(self, *, may_wait: bool, patience_us: int | None) -> Asking:
-        return Asking(self.quotas, self.priority, self.tenant, may_wait, patience_us)
+        return Asking(self.quotas, self.priority, self.tenant, may_wait, patience_us, self.repeats)
 
 
 _PATIENT = Asking(may_wait=True)
@@ -113,11 +115,12 @@ class Wish(NamedTuple):
     priority: str
     tenant: str
     fail_fast: bool
+    repeats: bool = False
 
     @classmethod
     def of(
         cls, cost: Cost, dims: Mapping[str, int], timeout: float | None, priority: str | None,
-        tenant: str | None, *, fail_fast: bool,
+        tenant: str | None, *, fail_fast: bool, repeats: bool = False,
     ) -> Wish:  # fmt: skip
         """Check them.
 
@@ -126,12 +129,12 @@ class Wish(NamedTuple):
         """
         amounts = check_amounts(cost, dims)
         if timeout is None and priority is None and not tenant:  # the hot path
-            return cls(amounts, None, DEFAULT, "", fail_fast)
+            return cls(amounts, None, DEFAULT, "", fail_fast, repeats)
         if priority is not None and not isinstance(priority, str):
             raise ConfigError(f"priority= is a priority's name, got {priority!r:.60}.")
         return cls(
             amounts, check_timeout(timeout), priority or DEFAULT,
-            check_tenant(tenant or ""), bool(fail_fast),
+            check_tenant(tenant or ""), bool(fail_fast), repeats,
         )  # fmt: skip
 
     def at_once(self) -> Wish:
@@ -195,7 +198,7 @@ class Settings:
         if isinstance(names, str):  # the hot path
             unit = self.unit_of(names)
             return Ask(unit, () if unit == names else (names,), wish.amounts, wish.priority,
-                       wish.tenant, wish.timeout_s, wish.fail_fast)  # fmt: skip
+                       wish.tenant, wish.timeout_s, wish.fail_fast, wish.repeats)  # fmt: skip
         quotas = tuple(names)
         if not quotas or not all(isinstance(name, str) for name in quotas):
             raise ConfigError(f"Give a quota's name, or a list of names; got {names!r:.80}.")
@@ -208,7 +211,7 @@ class Settings:
         unit = units.pop()
         return Ask(
             unit, () if quotas == (unit,) else quotas, wish.amounts,
-            wish.priority, wish.tenant, wish.timeout_s, wish.fail_fast,
+            wish.priority, wish.tenant, wish.timeout_s, wish.fail_fast, wish.repeats,
         )  # fmt: skip
 
     def open_sync(self, user: int) -> SyncShell:

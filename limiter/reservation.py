@@ -5,8 +5,10 @@ from __future__ import annotations
 import _thread
 import contextlib
 import logging
+import random
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,11 +21,15 @@ from limiter.core.quota import check_cost
 from limiter.core.request import Request
 from limiter.errors import ConfigError, LimiterError, StoreError
 from limiter.providers.profile import Usage, charged_by_failure, usage_of
+from limiter.providers.verdict import Verdict
 
 if TYPE_CHECKING:
     from limiter.shells import aio, sync
 
 log = logging.getLogger("limiter")
+
+SPREAD_MAX_US = 250_000
+WAIT_MAX_US = 3_600_000_000  # longer waits are asked about again: one refusal an hour is cheap
 
 
 class UnsettledWarning(UserWarning):
@@ -162,6 +168,17 @@ class _Held:
             self._choices.failed(self.quota, error)
         return used_by_failure(error, self.estimate)
 
+    def _report(self, verdict: Verdict) -> Request:
+        """Make the report; a wait is spread a little, so that not all fleets come back at once.
+
+        OpenAI's guide to error codes: "wait at least that long and add a small random delay".
+        """
+        if verdict.wait_us:
+            spread_us = min(SPREAD_MAX_US, verdict.wait_us // 10)
+            wait_us = min(WAIT_MAX_US, verdict.wait_us + random.randint(0, spread_us))
+            verdict = replace(verdict, wait_us=wait_us)
+        return ops.report(self._n, verdict, self._quotas)
+
     def _note(self, status: Status) -> None:
         if status == Status.GONE:
             log.warning("The store no longer knew the reservation %s on %r: its lease was over, "
@@ -210,6 +227,14 @@ class Reservation(_Held):
         """Settle (None: cancel) without waiting for the answer; for ends that must not block."""
         if self._end("cancelled" if actual is None else "settled"):
             self._shell.post(self._lane, ops.finish(self._n, actual, self._quotas))
+
+    def report_soon(self, verdict: Verdict) -> None:
+        """Let the fleet know what the provider answered, without waiting.
+
+        Before the reservation is settled: the answer's levels are compared with those at its grant.
+        It travels with the next batch; limits that changed take two round trips before.
+        """
+        self._shell.report(self._lane, self._report(verdict))
 
     def settle_from_finalizer(self, actual: Mapping[str, int] | None) -> None:
         """Settle (None: cancel) from a `__del__`, which may run while our own lock is held."""
@@ -262,6 +287,10 @@ class AsyncReservation(_Held):
         """Settle (None: cancel) without waiting for the answer; for ends that must not block."""
         if self._end("cancelled" if actual is None else "settled"):
             self._shell.post(self._lane, ops.finish(self._n, actual, self._quotas))
+
+    def report_soon(self, verdict: Verdict) -> None:
+        """Let the fleet know what the provider answered; see `Reservation.report_soon`."""
+        self._shell.report(self._lane, self._report(verdict))
 
     def settle_from_finalizer(self, actual: Mapping[str, int] | None) -> None:
         """Settle (None: cancel) from a `__del__`, which may run in any thread."""

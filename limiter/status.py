@@ -12,10 +12,30 @@ from limiter.core.quota import Limit
 
 @dataclass(frozen=True, slots=True)
 class LimitStatus:
-    """Hold one limit and what is left of it; a negative level is a debt."""
+    """Hold one limit and what is left of it; a negative level is a debt.
+
+    Attributes:
+        limit: as it is in force.
+        level: what is left of it, by our count.
+        declared: its amount as somebody declared it; None: it was learned from the provider.
+        provider_level: what is left by the provider's last answer that told it, as a level of ours;
+            None: none did.
+        age_s: how old that answer is.
+        drift: by how much the provider's level was above ours then, before ours was corrected.
+        guard: how much is kept back for others who use the same limit.
+        pace: at what part of its rate it is used, after calls were refused; 1.0: at all of it.
+        slots: of a limit without a period: how many may be used at a time, as found out.
+    """
 
     limit: Limit
     level: int
+    declared: int | None = None
+    provider_level: int | None = None
+    age_s: float | None = None
+    drift: int = 0
+    guard: int = 0
+    pace: float = 1.0
+    slots: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +64,10 @@ class QuotaStatus:
         next_s: seconds until the next ticket fits; None: nobody waits, or only the end of
             another call can help.
         priorities: by name, first those that go first.
+        brake_s: for how long nobody starts a call, because the provider said so; 0.0: no brake.
+        circuit_s: for how long no call is let through, because calls fail; 0.0: none is kept out.
+        failures: how many calls failed in a row.
+        repeats_left: how many failed calls the fleet may repeat now.
     """
 
     name: str
@@ -52,18 +76,50 @@ class QuotaStatus:
     held: int
     next_s: float | None
     priorities: dict[str, PriorityStatus] = field(default_factory=dict)
+    brake_s: float = 0.0
+    circuit_s: float = 0.0
+    failures: int = 0
+    repeats_left: int = 0
 
     @classmethod
     def of(cls, name: str, definition: Definition, reply: Reply) -> QuotaStatus:
-        """Read it from the answer to an observation, which ends with a survey."""
+        """Read it from the answer to an observation: a survey, and what the provider told."""
         quotas = (name,) if name in definition.quotas else ()
+        survey, told = (result.levels for result in reply.results[-2:])
+        declared = _declared(definition)
         limits = {
-            label: LimitStatus(definition.limits[i], reply.levels[i])
+            label: _limit(definition, i, declared[i], reply.levels[i], told[5 + 6 * i : 11 + 6 * i])
             for i, label in zip(*definition.labels_of(quotas), strict=True)
         }
         next_s = reply.next_us / 1e6 if reply.next_us >= 0 else None
-        waits = reply.results[-1].levels
-        return cls(name, limits, reply.waiting, reply.held, next_s, _priorities(definition, waits))
+        brake_us, circuit_us, failures, _, budget = told[:5]
+        return cls(
+            name, limits, reply.waiting, reply.held, next_s, _priorities(definition, survey),
+            brake_us / 1e6, circuit_us / 1e6, failures, budget // 5,
+        )  # fmt: skip
+
+
+def _declared(definition: Definition) -> list[int | None]:
+    """Return the declared amounts in the order of the limits."""
+    return [
+        None if quota.learns else limit.amount
+        for quota, now in zip(definition.declared, definition.members, strict=True)
+        for limit in (now if quota.learns else quota).limits
+    ]
+
+
+def _limit(
+    definition: Definition, i: int, declared: int | None, level: int, told: tuple[int, ...]
+) -> LimitStatus:
+    limit = definition.limits[i]
+    age_us, provider_level, drift, guard, num, slots = told
+    heard = age_us >= 0
+    return LimitStatus(
+        limit, level, declared,
+        provider_level=provider_level if heard else None, age_s=age_us / 1e6 if heard else None,
+        drift=drift, guard=guard, pace=num / limit.rate.numerator if limit.rate else 1.0,
+        slots=None if limit.per else slots,
+    )  # fmt: skip
 
 
 def _priorities(definition: Definition, waits: tuple[int, ...]) -> dict[str, PriorityStatus]:

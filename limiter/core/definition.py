@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import repeat
 from typing import Any, NamedTuple
 
+from limiter.core import placed
+from limiter.core.placed import read_limit, write_limit
 from limiter.core.policy import Policy
 from limiter.core.priority import DEFAULT, EVEN, Priority, hundredths
-from limiter.core.quota import Limit, Quota
+from limiter.core.quota import PROBE, Limit, Quota
 from limiter.errors import ConfigError
 
 _DEFAULT_COST = {"requests": 1, "concurrency": 1}
@@ -40,7 +42,9 @@ class Definition:
     Attributes:
         name: the unit's: of the quota, or of the group.
         dims: `tokens`; in a group `quota/tokens`.
-        members: the quotas, in the order of their names.
+        members: the quotas, in the order of their names, with the limits that hold: those declared,
+            or less where the provider told less.
+        declared: the same, as they were declared.
         priorities: by index.
         patience_s: how long a call waits that does not say it, by priority; None: for ever.
         limits, own: of all quotas in the order of every list of levels, and what each tenant has
@@ -54,6 +58,7 @@ class Definition:
     grouped: bool
     dims: tuple[str, ...]
     members: tuple[Quota, ...]
+    declared: tuple[Quota, ...]
     priorities: tuple[Policy, ...]
     text: str
     limits: tuple[Limit, ...] = field(init=False)
@@ -71,7 +76,7 @@ class Definition:
 
     def __post_init__(self) -> None:
         keep = object.__setattr__
-        rows, own = _rows(self.members), _own_rows(self.members)
+        rows, own = placed.shared(self.members), placed.own(self.members)
         keep(self, "limits", tuple(row.limit for row in rows))
         keep(self, "labels", tuple(row.label for row in rows))
         keep(self, "places", tuple(self.dims.index(row.dim) for row in rows))
@@ -86,6 +91,10 @@ class Definition:
                                   for name, at in live.items()})  # fmt: skip
         keep(self, "_weights", {quota.name: _weights(quota) for quota in self.members})
         keep(self, "_views", {})
+
+    def as_declared(self, name: str) -> Quota:
+        """Return a quota as somebody declared it, whatever the provider told since."""
+        return self.declared[self.quotas.index(name)]
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -190,7 +199,7 @@ class Definition:
         for name in names:
             self.quota(name)
         split = [dim.rpartition("/") for dim in self.dims]
-        rows = [(i, r) for i, r in enumerate(_rows(self.members)) if r.quota in names]
+        rows = [(i, r) for i, r in enumerate(placed.shared(self.members)) if r.quota in names]
         alone = len(set(names)) == 1
         return View(
             "\n".join(sorted(set(names))),
@@ -219,30 +228,6 @@ def _weights(quota: Quota) -> dict[str, int]:
     return {tenant: hundredths(weight) for tenant, weight in quota.tenants.items()}
 
 
-class _Row(NamedTuple):
-    """A limit in its place: which quota's, and what unit-wide names it has."""
-
-    quota: str
-    limit: Limit
-    dim: str
-    label: str
-
-
-def _row(quota: Quota, limit: Limit) -> _Row:
-    if quota.group is None:
-        return _Row(quota.name, limit, limit.dimension, limit.label)
-    dim, label = f"{quota.name}/{limit.dimension}", f"{quota.name}: {limit.label}"
-    return _Row(quota.name, limit, dim, label)
-
-
-def _rows(members: Iterable[Quota]) -> list[_Row]:
-    return [_row(quota, limit) for quota in members for limit in quota.limits]
-
-
-def _own_rows(members: Iterable[Quota]) -> list[_Row]:
-    return [_row(quota, limit) for quota in members for limit in quota.tenant_limits]
-
-
 def write(quota: Quota, before: Definition | None = None) -> str:
     """Write a quota into the JSON of its unit, keeping the place of everything that was there.
 
@@ -256,27 +241,85 @@ def write(quota: Quota, before: Definition | None = None) -> str:
     stay = before if before is not None and grouped and before.grouped else None
     # A declaration that says nothing of priorities leaves those that others declared.
     silent = before is not None and before.grouped == grouped and not quota.priorities
-    named = {each.name: each for each in stay.members} if stay else {}
+    named = {each.name: each for each in stay.declared} if stay else {}
     named[quota.name] = quota
-    members = [named[name] for name in sorted(named)]
-    rows, own = _rows(members), _own_rows(members)
+    declared = [named[name] for name in sorted(named)]
+    members = [_in_force(each, before) for each in declared]
+    merged = _merged(quota, before, stays=stay is not None or silent)
+    return _written(declared, members, before, merged)
+
+
+def _written(
+    declared: Sequence[Quota], members: Sequence[Quota], before: Definition | None,
+    merged: Iterable[tuple[Priority, bool]],
+) -> str:  # fmt: skip
+    rows, own = placed.shared(members), placed.own(members)
     dims = list(dict.fromkeys([*(before.dims if before else ()), *(r.dim for r in (*rows, *own))]))
     limits = [row.limit for row in rows]
-    policies = [
-        Policy.of(priority, limits, retired=retired)
-        for priority, retired in _merged(quota, before, stays=stay is not None or silent)
-    ]
+    policies = [Policy.of(priority, limits, retired=retired) for priority, retired in merged]
     definition = {
-        "group": grouped,
+        "group": declared[0].group is not None,
         "dims": dims,
-        "limits": [_write_limit(row, dims) for row in rows],
-        "own": [_write_limit(row, dims) for row in own],
+        "limits": [write_limit(row, dims) for row in rows],
+        "own": [write_limit(row, dims) for row in own],
         "priorities": [policy.written() for policy in policies],
         "quotas": {
-            each.name: {"models": each.models, "tenants": dict(each.tenants)} for each in members
+            each.name: {
+                "models": each.models,
+                "tenants": dict(each.tenants),
+                "learns": each.learns,
+                "declared": _lowered(each, now),
+            }
+            for each, now in zip(declared, members, strict=True)
         },
     }
     return json.dumps(definition, separators=(",", ":"), sort_keys=True)
+
+
+def _lowered(declared: Quota, in_force: Quota) -> dict[str, int]:
+    """Return the declared amounts of limits of which the provider told less."""
+    if declared.learns:
+        return {}
+    now = {limit.label: limit.amount for limit in in_force.limits}
+    return {each.label: each.amount for each in declared.limits if now[each.label] < each.amount}
+
+
+def _in_force(quota: Quota, before: Definition | None) -> Quota:
+    """Return a quota with what the provider told of its limits before."""
+    if before is None or quota.name not in before.quotas:
+        return quota
+    known, declared = before.quota(quota.name), before.as_declared(quota.name)
+    if quota.learns:
+        return quota.limited_by(known.limits) if declared.learns else quota
+    told = {
+        each.label: each.amount for each in known.limits if each.label in _lowered(declared, known)
+    }
+    return _capped(quota, told)
+
+
+def _capped(quota: Quota, told: Mapping[str, int]) -> Quota:
+    return quota.limited_by([
+        replace(each, amount=min(each.amount, told.get(each.label, each.amount)))
+        for each in quota.limits
+    ])  # fmt: skip
+
+
+def learn(before: Definition, name: str, told: Iterable[Limit]) -> str:
+    """Write what the provider told of a quota's limits.
+
+    A quota that learns takes them over; one that was declared with numbers takes what is less than
+    those, for as long as it is told.
+    """
+    quota, told = before.as_declared(name), tuple(told)
+    if quota.learns:
+        known = {each.label: each for each in before.quota(name).limits if each != PROBE}
+        quota = quota.limited_by(tuple((known | {each.label: each for each in told}).values()))
+    else:
+        now = {each.label: each.amount for each in before.quota(name).limits}
+        quota = _capped(quota, now | {each.label: each.amount for each in told})
+    members = [quota if each.name == name else each for each in before.members]
+    merged = [(each.priority, each.retired) for each in before.priorities]
+    return _written(before.declared, members, before, merged)
 
 
 def _merged(
@@ -289,24 +332,6 @@ def _merged(
         found[DEFAULT] = (_PLAIN, False)
     found |= {priority.name: (priority, False) for priority in quota.priorities}
     return found.values()
-
-
-def _write_limit(row: _Row, dims: list[str]) -> dict[str, Any]:
-    limit, rate = row.limit, row.limit.rate
-    return {
-        "label": row.label,
-        "dim": dims.index(row.dim) + 1,
-        "num": rate.numerator,
-        "den": rate.denominator,
-        "capacity": limit.capacity,
-        "ceiling": limit.ceiling,
-        "amount": limit.amount,
-        "per": limit.per,
-        "burst": limit.burst,
-        "headroom": limit.headroom,
-        "adaptive": limit.adaptive,
-        "quota": row.quota,
-    }
 
 
 def read(name: str, version: str, text: str) -> Definition:
@@ -328,27 +353,35 @@ def _read(name: str, version: str, text: str) -> Definition:
     data = json.loads(text)
     if {each["quota"] for each in data["limits"]} != {*data["quotas"]}:
         raise ValueError("a limit of no quota, or a quota without one")
-    limits = [_read_limit(each, data["dims"]) for each in data["limits"]]
+    limits = [read_limit(each, data["dims"]) for each in data["limits"]]
     policies = tuple(Policy.read(each, limits) for each in data["priorities"])
     live = [p.priority for p in policies if not p.retired and p.priority != _PLAIN]
     members = tuple(_read_quota(each, name, live, data) for each in sorted(data["quotas"]))
-    return Definition(name, version, data["group"], tuple(data["dims"]), members, policies, text)
+    declared = tuple(_as_declared(each, data["quotas"][each.name]) for each in members)
+    return Definition(
+        name, version, data["group"], tuple(data["dims"]), members, declared, policies, text
+    )
+
+
+def _as_declared(quota: Quota, part: Mapping[str, Any]) -> Quota:
+    if quota.learns:
+        return quota.limited_by([PROBE])
+    amounts = part["declared"]
+    return quota.limited_by(
+        [replace(each, amount=amounts.get(each.label, each.amount)) for each in quota.limits]
+    )
 
 
 def _read_quota(name: str, unit: str, priorities: list[Priority], data: dict[str, Any]) -> Quota:
     part, dims = data["quotas"][name], data["dims"]
-    return Quota(
+    limits = [read_limit(each, dims) for each in data["limits"] if each["quota"] == name]
+    quota = Quota(
         name,
-        limits=[_read_limit(each, dims) for each in data["limits"] if each["quota"] == name],
+        limits=[] if part["learns"] else limits,
         models=part["models"],
         priorities=priorities,
         tenants=part["tenants"],
-        tenant_limits=[_read_limit(each, dims) for each in data["own"] if each["quota"] == name],
+        tenant_limits=[read_limit(each, dims) for each in data["own"] if each["quota"] == name],
         group=unit if data["group"] else None,
     )
-
-
-def _read_limit(each: Mapping[str, Any], dims: Sequence[str]) -> Limit:
-    dimension = dims[each["dim"] - 1].rpartition("/")[2]
-    return Limit(dimension, each["amount"], each["per"], each["burst"], each["headroom"],
-                 each["adaptive"])  # fmt: skip
+    return quota.limited_by(limits)

@@ -10,7 +10,17 @@ from dataclasses import dataclass, field
 
 from limiter.core.buckets import DEBT_MAX, PRINT_MAX, Bucket, of
 from limiter.core.gates import BUDGET_MOST, Gates, RouteRecord
-from limiter.core.layout import ADAPTIVE, AT_END, AT_START, EXACT, MAY_RAISE, TOLD, Report, Row
+from limiter.core.layout import (
+    ADAPTIVE,
+    AT_END,
+    AT_START,
+    EXPLAINS,
+    MAY_RAISE,
+    TOLD,
+    UNCOUNTED,
+    Report,
+    Row,
+)
 from limiter.core.ledger import Ledger
 from limiter.core.owners import Hold
 from limiter.core.standing import FOREVER
@@ -46,7 +56,9 @@ class LimitRecord:
 
     # --- drift ----------------------------------------------------------------------------
 
-    def correct(self, bucket: Bucket, row: Row, mark: int | None, granted_us: int, now: int) -> None:
+    def correct(
+        self, bucket: Bucket, row: Row, mark: int | None, granted_us: int, now: int
+    ) -> None:
         """Take what an answer tells; `mark` is None where the reservation has none."""
         drift = self._drift(bucket, row, mark)
         self.seen, self.seen_at, self.drift = row.used, now, drift
@@ -187,7 +199,7 @@ class Feedback:
         fresh = hold is None or hold.granted_us >= record.cut_at
         for bucket in ledger.buckets:
             bucket.shift = bucket.shift or 0
-        exact = any(row.flags & EXACT for row in entry.rows)
+        explained = any(row.flags & EXPLAINS for row in entry.rows)
         for row in entry.rows:
             bucket, limit = ledger.buckets[row.limit - 1], self._limit(row.limit, now)
             self._take(row, hold, bucket, limit, now)
@@ -198,7 +210,7 @@ class Feedback:
             elif outcome == Outcome.SLOW_DOWN and fresh and bucket.num > 0:
                 limit.begin_ramp(bucket, row, now)
             elif outcome == Outcome.REFUSED:
-                if wait_us >= 0 and not exact:
+                if wait_us >= 0 and not explained:
                     _drain(bucket, amount, wait_us)
                 if row.flags >= ADAPTIVE and fresh:
                     limit.cut(bucket, row)
@@ -207,13 +219,15 @@ class Feedback:
             record.cut_at = now
         self._pass(entry, record, now)
 
-    def _take(self, row: Row, hold: Hold | None, bucket: Bucket, limit: LimitRecord, now: int) -> None:
+    def _take(
+        self, row: Row, hold: Hold | None, bucket: Bucket, limit: LimitRecord, now: int
+    ) -> None:
         if not row.flags & TOLD:
             return
         mark = None
         if hold and hold.marks and hold.granted_us >= self.made:
             mark = hold.marks[row.limit - 1]
-        if row.flags & EXACT and hold:
+        if row.flags & UNCOUNTED and hold:
             row = row._replace(used=row.used + of(hold.cost, bucket) * bucket.den)
         limit.correct(bucket, row, mark, hold.granted_us if hold else now, now)
 

@@ -99,7 +99,7 @@ class Row(NamedTuple):
     least: int = 0  # the rate below which no ramp is needed
 
 
-AT_START, AT_END, MAY_RAISE, TOLD, EXACT, ADAPTIVE = 1, 2, 4, 8, 16, 32
+AT_START, AT_END, MAY_RAISE, TOLD, UNCOUNTED, EXPLAINS, ADAPTIVE = 1, 2, 4, 8, 16, 32, 64
 
 
 class Report(NamedTuple):

@@ -14,6 +14,7 @@ from itertools import count, islice
 from limiter.core.definition import Definition
 from limiter.core.layout import Grant, Message, Op, Outcome, Reply, Result, Status
 from limiter.core.request import Asking, Batch, Request
+from limiter.core.told import Lessons
 from limiter.errors import StoreError
 
 POLL_US = 250_000  # how late a wake-up that was lost in silence is found out while the line moves
@@ -59,6 +60,7 @@ class Line:
         self.tickets: dict[int, Request] = {}
         self.held: set[int] = set()
         self.outdated = False  # the definition must be read again before the next batch
+        self.lessons = Lessons()
         self._number = 0
         self._numbers = count(1)  # may be drawn from without the mutual exclusion
         self._waiting: set[Line] = set() if waiting is None else waiting
@@ -210,7 +212,7 @@ class Line:
             return False
         request.status, request.wait_us, request.ahead, request.levels = result
         request.heard_us = self._heard_us
-        if request.op in (Op.LOOK, Op.SURVEY):
+        if request.op in (Op.LOOK, Op.SURVEY, Op.REPORT):
             if ticket := self.tickets.get(request.n):
                 ticket.wait_us, ticket.ahead = request.wait_us, request.ahead
                 ticket.heard_us = self._heard_us

@@ -31,10 +31,9 @@ from limiter.core.layout import (
 )
 from limiter.core.ledger import Candidate, Ledger
 from limiter.core.mail import Mail, Timer, due_in, soonest
-from limiter.core.owners import NEVER_US, Hold, Owner
+from limiter.core.owners import NEVER_US, Hold, Owners
 from limiter.core.standing import BARRED, BORROWING, add_part
 
-SWEEP = 100
 GRANTS = 250
 HEADS = 2000
 FORGET = 100
@@ -51,11 +50,10 @@ class Model:
         self.tickets: dict[Id, Ticket] = {}
         self.holds: dict[Id, Hold] = {}
         self.lapsed: dict[Id, Hold] = {}
-        self.owners: dict[str, Owner] = {}
+        self.owners = Owners()
         self.gates = Gates()
         self.feedback = Feedback(self.gates, now)
         self._seq = 0
-        self._lapse = 0
         self._timer: Timer | None = None
         self._recheck: tuple[int, Id] | None = None
         self._blocks = 0  # flows that stepped aside in this run
@@ -86,12 +84,12 @@ class Model:
             return Reply(Outcome.STALE), {}
         before, now = self.now, max(now, self.now)
         self._mail, self._blocks = Mail(owner), 0
-        if lease_us and not self._enrol(now, number, lease_us):
+        if lease_us and not self.owners.enrol(owner, now, number, lease_us):
             return Reply(Outcome.FENCED), {}
         self.ledger.now = now
         # The sweep gives back before the refill, as in the script: both clamp at the capacity.
-        if now >= self._lapse:
-            self._sweep()
+        for name, seen in self.owners.sweep(now):
+            self._reap(name, seen)
         self.ledger.refill(now - before)
         timer = self._timer
         results = [self._apply(entry) for entry in entries]
@@ -112,32 +110,8 @@ class Model:
             for each in self.classes:
                 each.head = None
 
-    # --- owners ---------------------------------------------------------------------------
-
-    def _enrol(self, now: int, number: int, lease_us: int) -> bool:
-        known = self.owners.get(self._mail.owner)
-        if known and number <= known.last:
-            return False
-        if known and known.lease:
-            known.last, known.seen, known.lease = number, now, lease_us
-            return True
-        self.owners[self._mail.owner] = Owner(number, now, lease_us, now + lease_us)
-        self._lapse = min(self._lapse, now + lease_us)
-        return True
-
     def _is_alive(self, name: str) -> bool:
-        known = self.owners.get(name)
-        return name == self._mail.owner or (known is not None and known.is_alive(self.now))
-
-    def _sweep(self) -> None:
-        due = sorted((o.look_us, name) for name, o in self.owners.items() if o.look_us <= self.now)
-        for _, name in due[:SWEEP]:
-            known = self.owners[name]
-            if known.has_been_forgotten:
-                del self.owners[name]
-            elif known.look_again(self.now):
-                self._reap(name, known.seen)
-        self._lapse = min((o.look_us for o in self.owners.values()), default=NEVER_US)
+        return name == self._mail.owner or self.owners.is_alive(name, self.now)
 
     def _reap(self, name: str, seen: int) -> None:
         for key in [key for key in self.holds if key[0] == name]:
@@ -151,29 +125,37 @@ class Model:
 
     def _apply(self, entry: Entry) -> Result:
         key = (self._mail.owner, entry[1])
-        if isinstance(entry, Acquire):
-            return Result(*self._acquire(key, entry), levels=self.ledger.levels())
-        if isinstance(entry, Settle):
-            return Result(self._finish(key, entry.actual))
-        if isinstance(entry, Report):
-            waiting, hold = bool(self.tickets), self.holds.get(key)
-            self.feedback.report(entry, hold, self.ledger, waiting=waiting)
-            return Result(Status.DONE)
-        match entry[0]:
-            case Op.CANCEL:
+        match entry:
+            case Acquire():
+                return Result(*self._acquire(key, entry), levels=self.ledger.levels())
+            case Settle():
+                return Result(self._finish(key, entry.actual))
+            case Report():
+                waiting, hold = bool(self.tickets), self.holds.get(key)
+                self.feedback.report(entry, hold, self.ledger, waiting=waiting)
+                return Result(Status.DONE)
+        return self._ask(key, entry)
+
+    def _ask(self, key: Id, entry: tuple[int, int] | tuple[int, int, str]) -> Result:
+        found: Sequence[int] = ()
+        match entry:
+            case (Op.CANCEL, _):
                 return Result(self._cancel(key))
-            case Op.LOOK:
-                return Result(*self._look(key))
-            case Op.SURVEY:
-                found = [
-                    (each.waits, self.ledger.wait_behind(each, self.classes))
-                    for each in self.ledger.standings
-                ]
-                return Result(Status.DONE, levels=tuple(n for pair in found for n in pair))
-            case Op.TELL:
-                return Result(Status.DONE, levels=self.feedback.tell(entry[2], self.ledger))
-            case _:
+            case (Op.RENEW, _):
                 return Result(self._renew(key))
+            case (Op.LOOK, _):
+                return Result(*self._look(key))
+            case (Op.TELL, _, str(route)):
+                found = self.feedback.tell(route, self.ledger)
+            case _:
+                found = self._survey()
+        return Result(Status.DONE, levels=tuple(found))
+
+    def _survey(self) -> list[int]:
+        found = []
+        for each in self.ledger.standings:
+            found += [each.waits, self.ledger.wait_behind(each, self.classes)]
+        return found
 
     def _acquire(self, key: Id, entry: Acquire) -> tuple[Status, int, int]:
         standing = self.ledger.standings[entry.priority]

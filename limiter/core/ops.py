@@ -11,15 +11,26 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from limiter.core import definition
+from limiter.core import definition, layout
 from limiter.core.definition import Definition
 from limiter.core.layout import Op, Status
 from limiter.core.line import Line
 from limiter.core.quota import Limit, Quota
-from limiter.core.request import NOBODY_ASKING, Asking, Request
-from limiter.errors import ConfigError, LimitExceeded, LineFull, NeverFits, WaitTimeout
+from limiter.core.request import NOBODY_ASKING, Asking, Batch, Request
+from limiter.core.told import to_learn
+from limiter.errors import (
+    CircuitOpen,
+    ConfigError,
+    LimitExceeded,
+    LineFull,
+    NeverFits,
+    RetriesSpent,
+    WaitTimeout,
+)
+from limiter.providers.verdict import Outcome, Seen, Verdict
 
 T = TypeVar("T")
+REPORT_S = 0.01  # how long a report of a success waits for what the call used
 
 
 class Expired(Exception):
@@ -75,6 +86,10 @@ def granted(agreed: Definition, request: Request, timeout_s: float | None) -> Re
             raise never_fits(agreed, request)
         case Status.FULL:
             raise line_full(agreed, request)
+        case Status.OPEN:
+            raise circuit_open(agreed, request)
+        case Status.SPENT:
+            raise retries_spent(agreed)
         case _:
             raise timed_out(agreed, request, timeout_s)
 
@@ -121,6 +136,29 @@ def finish(n: int, actual: Mapping[str, int] | None, quotas: tuple[str, ...] = (
     if actual is None:
         return Request(Op.CANCEL, n)
     return Request(Op.SETTLE, n, actual, Asking(quotas) if quotas else NOBODY_ASKING)
+
+
+def report(n: int, verdict: Verdict, quotas: tuple[str, ...]) -> Request:
+    """Make the request that says what the provider answered to a call on these quotas."""
+    return Request(
+        Op.REPORT, n, asking=Asking(quotas) if quotas else NOBODY_ASKING, verdict=verdict
+    )
+
+
+def is_urgent(request: Request) -> bool:
+    """Say whether a report must be heard before anybody else starts a call."""
+    return request.verdict is None or request.verdict.outcome != Outcome.SERVED
+
+
+def told(request: Request) -> tuple[Seen, ...]:
+    """Return what a report says of limits."""
+    return request.verdict.seen if request.verdict else ()
+
+
+def look_around(agreed: Definition, quota: str) -> Batch:
+    """Make the batch that looks at a unit, and at what the provider told of one of its quotas."""
+    route = agreed.route((quota,) if quota in agreed.quotas else ())
+    return Batch(0, agreed.version, [], [layout.survey(), layout.tell(route)])
 
 
 def end(steps: Generator[Request, None, T], interruption: BaseException | None = None) -> T:
@@ -181,6 +219,41 @@ def define_gen(
             return definition.read(unit, version, text)
 
 
+def learn_gen(
+    unit: str, name: str, seen: Sequence[Seen]
+) -> Generator[Declare | None, Any, Definition | None]:
+    """Take over what the provider told of a quota's limits; two round trips. None: it is gone."""
+    while True:
+        found: Found | None = yield None
+        if found is None:
+            return None
+        known = definition.read(unit, found[0], found[1])
+        changed = lessons(known, name, seen)
+        if not changed:
+            return known
+        text = definition.learn(known, name, changed)
+        replaced, version = yield Declare(known.version, text, found[2])
+        if replaced:
+            return definition.read(unit, version, text)
+
+
+def lessons(agreed: Definition, name: str, seen: Sequence[Seen]) -> list[Limit]:
+    """Return the limits that the provider told otherwise than they are in force; [] mostly."""
+    if not seen or name not in agreed.quotas:
+        return []
+    return to_learn(agreed.quota(name), agreed.as_declared(name), seen)
+
+
+def pupil(line: Line, request: Request, now_us: int) -> str | None:
+    """Return the name of the quota whose limits a report changes, if now is the time for it."""
+    quotas, verdict = request.asking.quotas, request.verdict
+    if verdict is None or len(quotas) > 1:
+        return None  # of several quotas nobody knows which one an answer is about
+    name = quotas[0] if quotas else line.definition.name
+    changed = lessons(line.definition, name, verdict.seen)
+    return name if changed and line.lessons.may_take(now_us) else None
+
+
 def central_gen(quota: Quota) -> Generator[Declare | None, Any, Definition]:
     """Declare a quota centrally, whatever others declare; two round trips."""
     while True:
@@ -237,6 +310,26 @@ def never_fits(agreed: Definition, request: Request) -> LimitExceeded:
                 )  # fmt: skip
     return LimitExceeded(f"The quota {agreed.name!r} changed; try again.",
                          quota=agreed.name, wait_s=None)  # fmt: skip
+
+
+def circuit_open(agreed: Definition, request: Request) -> CircuitOpen:
+    """Say when a call is let through again."""
+    wait_s = request.wait_us / 1e6
+    return CircuitOpen(
+        f"Calls on the quota {agreed.name!r} fail one after the other, whoever makes them, so this one "
+        f"was not sent. One is let through to try in about {wait_s:.3g} s. Look at the last errors of "
+        "these calls (key, billing, an outage), or use another quota meanwhile (any_of=).",
+        quota=agreed.name, wait_s=wait_s,
+    )  # fmt: skip
+
+
+def retries_spent(agreed: Definition) -> RetriesSpent:
+    """Say that the call is not repeated now."""
+    return RetriesSpent(
+        f"The call on {agreed.name!r} is not repeated: repeats are a fifth of the fleet's calls already, "
+        "which is as many as help. Let it fail, or come again later.",
+        quota=agreed.name, wait_s=None,
+    )  # fmt: skip
 
 
 def line_full(agreed: Definition, request: Request) -> LineFull:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from limiter.core.flows import Cost
 
+SWEEP = 100  # owners looked at per run
 FORGET_US = 10 * 60 * 1_000_000  # a lost owner's number is kept this long against replays
 NEVER_US = 2**52
 
@@ -47,3 +48,43 @@ class Owner:
             return False
         self.lease, self.look_us = 0, now + FORGET_US
         return True
+
+
+class Owners:
+    """Hold all owners of a unit."""
+
+    def __init__(self) -> None:
+        self._all: dict[str, Owner] = {}
+        self._lapse = 0  # when the first one is to be looked at
+
+    def enrol(self, name: str, now: int, number: int, lease_us: int) -> bool:
+        """Accept a batch unless one with its number or a higher one has run already."""
+        known = self._all.get(name)
+        if known and number <= known.last:
+            return False
+        if known and known.lease:
+            known.last, known.seen, known.lease = number, now, lease_us
+            return True
+        self._all[name] = Owner(number, now, lease_us, now + lease_us)
+        self._lapse = min(self._lapse, now + lease_us)
+        return True
+
+    def is_alive(self, name: str, now: int) -> bool:
+        """Say whether an owner's lease runs."""
+        known = self._all.get(name)
+        return known is not None and known.is_alive(now)
+
+    def sweep(self, now: int) -> list[tuple[str, int]]:
+        """Look at those whose time has come; return who is lost, and when each was seen last."""
+        if now < self._lapse:
+            return []
+        lost = []
+        due = sorted((o.look_us, name) for name, o in self._all.items() if o.look_us <= now)
+        for _, name in due[:SWEEP]:
+            known = self._all[name]
+            if known.has_been_forgotten:
+                del self._all[name]
+            elif known.look_again(now):
+                lost.append((name, known.seen))
+        self._lapse = min((o.look_us for o in self._all.values()), default=NEVER_US)
+        return lost

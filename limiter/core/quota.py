@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from typing import Literal, NamedTuple, TypeVar
 
@@ -169,9 +169,17 @@ class Limit:
         return Share(rate.numerator, rate.denominator, int(self.capacity * exact))
 
 
+# What a quota without numbers has until the provider has told some: one call, and more as they succeed.
+PROBE = Limit("concurrency", 1000, None, adaptive=True)
+
+
 @dataclass(frozen=True, slots=True, init=False)
 class Quota:
     """Name what a provider grants, with all its limits; a call takes from each of them or none.
+
+    Without any number its limits are learned: one call goes ahead, and what its answer's headers tell
+    is the limits from then on. Where they tell none, so many calls are made at a time as the
+    provider does not refuse.
 
     Args:
         name: 1 to 200 characters, without braces or control characters (it becomes a part of
@@ -180,7 +188,7 @@ class Quota:
         tpm, tpd: tokens per minute and per day.
         concurrency: calls under way at a time, over all processes.
         limits: any other `Limit`.
-        burst, headroom: for the limits above that are given by number; see `Limit`.
+        burst, headroom, adaptive: for the limits above that are given by number; see `Limit`.
         models: patterns (`gpt-4o-mini*`) of the models that share this quota.
         priorities: the policies of calls by name; see `Priority`.
         tenants: weights from 0.01 to 100 by tenant name. Tenants of one priority are served in
@@ -190,7 +198,8 @@ class Quota:
             take from several of them at once; they share their priorities.
 
     Raises:
-        ConfigError: a name or number is wrong, there is no limit, or something is there twice.
+        ConfigError: a name or number is wrong, something is there twice, or a quota of a group has
+            no limit.
     """
 
     name: str
@@ -200,6 +209,7 @@ class Quota:
     tenants: Tenants = field(default=NOBODY)
     tenant_limits: tuple[Limit, ...] = field(default=())
     group: str | None = field(default=None)
+    learns: bool = field(default=False, init=False)
 
     def __init__(
         self,
@@ -213,6 +223,7 @@ class Quota:
         limits: Sequence[Limit] = (),
         burst: Burst = "full",
         headroom: float = HEADROOM_S,
+        adaptive: bool = False,
         models: Sequence[str] = (),
         priorities: Sequence[Priority] = (),
         tenants: Mapping[str, float] = NOBODY,
@@ -220,7 +231,7 @@ class Quota:
         group: str | None = None,
     ) -> None:
         numbered = [
-            Limit(dimension, amount, per, burst, headroom)
+            Limit(dimension, amount, per, burst, headroom, adaptive)
             for dimension, amount, per in (
                 ("requests", rpm, MINUTE_S),
                 ("tokens", tpm, MINUTE_S),
@@ -230,10 +241,12 @@ class Quota:
             if amount is not None
         ]
         if concurrency is not None:
-            numbered.append(Limit("concurrency", concurrency, None))
+            numbered.append(Limit("concurrency", concurrency, None, adaptive=adaptive))
+        numbered += _listed(limits, Limit, _LIMITS)
         keep = object.__setattr__
         keep(self, "name", _key_name(name, "A quota's name"))
-        keep(self, "limits", (*numbered, *_listed(limits, Limit, _LIMITS)))
+        keep(self, "limits", tuple(numbered) or (PROBE,))
+        keep(self, "learns", self.limits == (PROBE,))
         keep(self, "models", _patterns(models))
         keep(self, "priorities", _listed(priorities, Priority, _PRIORITIES))
         keep(self, "tenants", tenants if isinstance(tenants, Tenants) else Tenants(tenants))
@@ -241,10 +254,19 @@ class Quota:
         keep(self, "group", None if group is None else _key_name(group, "A group's name"))
         self._check()
 
+    def limited_by(self, limits: Sequence[Limit]) -> Quota:
+        """Return the same quota with other limits, as a provider told them."""
+        made: Quota = object.__new__(Quota)
+        for each in fields(self):
+            object.__setattr__(made, each.name, getattr(self, each.name))
+        object.__setattr__(made, "limits", tuple(limits))
+        return made
+
     def _check(self) -> None:
         what = f"The quota {self.name!r}"
-        if not self.limits:
-            raise ConfigError(f"{what} has no limit: give rpm=, tpm=, … or limits=[…].")
+        if self.learns and self.group is not None:
+            raise ConfigError(f"{what} has no limit, and those of a group are not learned: give rpm=, "
+                              "tpm=, … or limits=[…].")  # fmt: skip
         _once([limit.label for limit in self.limits], f"{what} has the limit")
         _once([limit.label for limit in self.tenant_limits], f"{what} has the tenant limit")
         _once([each.name for each in self.priorities], f"{what} has the priority")

@@ -13,7 +13,9 @@ from limiter.core import layout
 from limiter.core.definition import Definition
 from limiter.core.layout import Entry, Op
 from limiter.core.priority import DEFAULT
+from limiter.core.told import rows
 from limiter.errors import StoreError
+from limiter.providers.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,7 @@ class Asking:
         priority, tenant: the flow that it stands in.
         may_wait: stand in the line if it must.
         patience_us: be refused at once when the expected wait is longer; None: stand anyway.
+        repeats: it repeats a call that failed, which the fleet's retry budget must allow.
     """
 
     quotas: tuple[str, ...] = ()
@@ -32,12 +35,15 @@ class Asking:
     tenant: str = ""
     may_wait: bool = False
     patience_us: int | None = None
+    repeats: bool = False
 
     def entry(
         self, n: int, amounts: Mapping[str, int], definition: Definition, *, asked_before: bool
     ) -> Entry:
         """Write the entry of an acquire."""
         flags = layout.MAY_WAIT * self.may_wait + layout.ASKED_BEFORE * asked_before
+        if self.repeats:
+            flags += layout.REPEATED
         patience_us = -1
         if self.patience_us is not None:
             flags, patience_us = flags + layout.PUNCTUAL, self.patience_us
@@ -62,6 +68,7 @@ class Request:
     n: int
     amounts: Mapping[str, int] = field(default_factory=dict)
     asking: Asking = NOBODY_ASKING
+    verdict: Verdict | None = None  # of a report
     asked_before: bool = False
     submitted: bool = False
     sent: bool = False  # it has left in a batch at least once
@@ -92,7 +99,19 @@ class Request:
             )
         if self.op == Op.SETTLE:
             return layout.settle(self.n, definition.actual(self.amounts, self.asking.quotas))
+        if self.op == Op.REPORT:
+            return self._report(definition)
         return (self.op.value, self.n)
+
+    def _report(self, definition: Definition) -> Entry:
+        verdict, quotas = self.verdict, self.asking.quotas
+        assert verdict is not None
+        wait_us = -1 if verdict.wait_us is None else verdict.wait_us
+        # Levels read at the end of a call are compared with ours after it: the call is over.
+        n = 0 if verdict.when == "end" else self.n
+        return layout.report(
+            n, verdict.outcome, wait_us, definition.route(quotas), rows(definition, quotas, verdict)
+        )
 
 
 @dataclass(slots=True)

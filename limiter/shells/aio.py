@@ -25,6 +25,7 @@ from limiter.shells.memory import MemoryStore, now_us
 from limiter.shells.wire import Wire
 
 T = TypeVar("T")
+D = TypeVar("D", Definition, Definition | None)
 RETRY_S = 0.05  # how soon a store that did not answer is asked again for a definition
 
 
@@ -106,6 +107,7 @@ class AsyncShell:
         self._waiting: set[Line] = set()  # the lines that have tickets: they share the polls
         self._opening = asyncio.Lock()
         self._listener: Any = None
+        self._lessons: set[asyncio.Task[None]] = set()
         self._closed = False
 
     # --- quotas ---------------------------------------------------------------------------
@@ -148,9 +150,7 @@ class AsyncShell:
         """Declare a quota centrally."""
         await self._define(quota.unit, ops.central_gen(quota))
 
-    async def _define(
-        self, name: str, steps: Generator[ops.Declare | None, Any, Definition]
-    ) -> Definition:
+    async def _define(self, name: str, steps: Generator[ops.Declare | None, Any, D]) -> D:
         keys = layout.keys(name)
         answer: Any = None
         try:
@@ -162,18 +162,18 @@ class AsyncShell:
                     else await self.store.declare(keys, wanted.seen, wanted.text, wanted.origin)
                 )
         except StopIteration as stop:
-            agreed: Definition = stop.value
+            agreed: D = stop.value
             return agreed
 
-    async def observe(self, name: str) -> tuple[Definition, Reply]:
-        """Look at a quota without being one of its owners; one round trip."""
+    async def observe(self, name: str, quota: str) -> tuple[Definition, Reply]:
+        """Look at a unit, and at one of its quotas, without being an owner; one round trip."""
         lane = await self.lane(name)
-        batch = Batch(0, lane.line.definition.version, [], [layout.survey()])
+        batch = ops.look_around(lane.line.definition, quota)
         wire = Wire(layout.keys(name), "observer", 0, sharded=self.store.sharded)
         reply = _read(await self.store.run(wire, batch), batch)
         if reply.outcome != layout.Outcome.DONE:
             lane.line.redefine(await self._agree(name, follow=True))
-            return await self.observe(name)
+            return await self.observe(name, quota)
         return lane.line.definition, reply
 
     # --- operations -----------------------------------------------------------------------
@@ -240,8 +240,32 @@ class AsyncShell:
         lane.line.post(request)
         self._kick(lane)
 
+    def report(self, lane: Lane, request: Request) -> None:
+        """Say what the provider answered; nobody waits for it. Limits that it told are taken over first."""
+        name = ops.pupil(lane.line, request, now_us())
+        if name is not None and not self._closed:
+            task = self.loop.create_task(self._learn(lane, name, request))
+            self._lessons.add(task)
+            task.add_done_callback(self._lessons.discard)
+        elif ops.is_urgent(request):
+            self.post(lane, request)
+        elif not self.loop.is_closed():
+            # What the call used is told soon; both can travel together.
+            lane.line.post(request)
+            self.loop.call_later(ops.REPORT_S, self._kick, lane)
+
+    async def _learn(self, lane: Lane, name: str, request: Request) -> None:
+        steps = ops.learn_gen(lane.line.definition.name, name, ops.told(request))
+        try:
+            learned = await self._define(lane.line.definition.name, steps)
+        except StoreError:
+            learned = None  # the next answer tells it again
+        if learned is not None:
+            lane.line.redefine(learned)
+        self.post(lane, request)
+
     def _kick(self, lane: Lane) -> None:
-        if lane.flight is None and not self.loop.is_closed():
+        if lane.flight is None and lane.line.outbox and not self.loop.is_closed():
             lane.flight = self.loop.create_task(self._fly(lane))
 
     async def _fly(self, lane: Lane) -> None:
@@ -345,6 +369,8 @@ class AsyncShell:
     async def close(self) -> None:
         """Send what is left, and stop the tasks."""
         self._closed = True
+        if self._lessons:
+            await asyncio.wait(self._lessons)
         for lane in self._lanes.values():
             if lane.timer:
                 lane.timer.cancel()

@@ -26,6 +26,7 @@ from limiter.shells.memory import MemoryStore, now_us
 from limiter.shells.wire import Wire
 
 T = TypeVar("T")
+D = TypeVar("D", Definition, Definition | None)
 Ended = list[Request]
 RETRY_S = 0.05  # how soon a store that did not answer is asked again for a definition
 _INTERRUPTED = StoreError("The operation was interrupted before the store answered.")
@@ -119,9 +120,7 @@ class SyncShell:
         """Declare a quota centrally."""
         self._define(quota.unit, ops.central_gen(quota))
 
-    def _define(
-        self, name: str, steps: Generator[ops.Declare | None, Any, Definition]
-    ) -> Definition:
+    def _define(self, name: str, steps: Generator[ops.Declare | None, Any, D]) -> D:
         keys = layout.keys(name)
         answer: Any = None
         try:
@@ -133,19 +132,19 @@ class SyncShell:
                     else self.store.declare(keys, wanted.seen, wanted.text, wanted.origin)
                 )
         except StopIteration as stop:
-            agreed: Definition = stop.value
+            agreed: D = stop.value
             return agreed
 
-    def observe(self, name: str) -> tuple[Definition, Reply]:
-        """Look at a quota without being one of its owners; one round trip."""
+    def observe(self, name: str, quota: str) -> tuple[Definition, Reply]:
+        """Look at a unit, and at one of its quotas, without being an owner; one round trip."""
         lane = self.lane(name)
-        batch = Batch(0, lane.line.definition.version, [], [layout.survey()])
+        batch = ops.look_around(lane.line.definition, quota)
         wire = Wire(layout.keys(name), "observer", 0, sharded=self.store.sharded)
         reply = _read(self.store.run(wire, batch), batch)
         if reply.outcome != layout.Outcome.DONE:
             with lane.lock:
                 lane.line.redefine(self._agree(name, follow=True))
-            return self.observe(name)
+            return self.observe(name, quota)
         return lane.line.definition, reply
 
     # --- operations -----------------------------------------------------------------------
@@ -240,6 +239,29 @@ class SyncShell:
         with lane.lock:
             lane.line.post(request)
             self._keeper.mind(lane.line.due_us())
+
+    def report(self, lane: Lane, request: Request) -> None:
+        """Say what the provider answered; nobody waits for it. Limits that it told are taken over first."""
+        if self._closed:
+            return
+        name = ops.pupil(lane.line, request, now_us())
+        if name is not None:
+            self._learn(lane, name, request)
+        with lane.lock:
+            lane.line.post(request)
+            # What the call used is told soon; both can travel together.
+            later_us = 0 if ops.is_urgent(request) else int(ops.REPORT_S * 1e6)
+            self._keeper.mind(now_us() + later_us)
+
+    def _learn(self, lane: Lane, name: str, request: Request) -> None:
+        unit = lane.line.definition.name
+        try:
+            learned = self._define(unit, ops.learn_gen(unit, name, ops.told(request)))
+        except StoreError:
+            return  # the next answer tells it again
+        if learned is not None:
+            with lane.lock:
+                lane.line.redefine(learned)
 
     def _lead(self, lane: Lane, request: Request | None, deadline: float | None) -> None:
         """Carry batches until `request` has its answer, or none is due; the lock is held."""

@@ -21,13 +21,13 @@ local function drain(bucket, cost, wait_us)
   shift(bucket, math.min(0, target - bucket[LEVEL]))
 end
 
-local function take_row(row, hold, outcome, wait_us, exact, fresh)
+local function take_row(row, hold, outcome, wait_us, explained, fresh)
   local bucket, record = s.limits[row[ROW_LIMIT]], limit_record(row[ROW_LIMIT])
   local flags, amount = row[ROW_FLAGS], hold and hold[COST][bucket[DIM]] or 0
   local elapsed = now - record.at
   if flags % (2 * TOLD) >= TOLD then
     local mark = hold and hold[MARKS] and hold[GRANTED_AT] >= s.made and hold[MARKS][row[ROW_LIMIT]]
-    if flags % (2 * EXACT) >= EXACT then row[ROW_USED] = row[ROW_USED] + amount * bucket[DEN] end
+    if flags % (2 * UNCOUNTED) >= UNCOUNTED then row[ROW_USED] = row[ROW_USED] + amount * bucket[DEN] end
     correct(bucket, record, row, mark, hold and hold[GRANTED_AT] or now)
   end
   if outcome == SERVED then
@@ -36,7 +36,7 @@ local function take_row(row, hold, outcome, wait_us, exact, fresh)
   elseif outcome == SLOW and fresh and bucket[NUM] > 0 then
     begin_ramp(bucket, record, row)
   elseif outcome == REFUSED_BY then
-    if wait_us >= 0 and not exact then drain(bucket, amount, wait_us) end
+    if wait_us >= 0 and not explained then drain(bucket, amount, wait_us) end
     if flags >= ADAPTIVE and fresh then cut(bucket, record, row) end
   end
   record.at = now
@@ -45,11 +45,11 @@ end
 local function report(id, entry)
   local outcome, wait_us, route, rows = entry[3], entry[4], entry[5], entry[6]
   local payload = redis.call('HGET', HOLDS, id)
-  local hold, record, exact = payload and cmsgpack.unpack(payload), route_record(route), false
+  local hold, record, explained = payload and cmsgpack.unpack(payload), route_record(route), false
   local fresh = not hold or hold[GRANTED_AT] >= record.cut_at -- one cut for all that were under way
   for _, bucket in ipairs(s.limits) do bucket[SHIFT] = bucket[SHIFT] or 0 end
-  for _, row in ipairs(rows) do exact = exact or row[ROW_FLAGS] % (2 * EXACT) >= EXACT end
-  for _, row in ipairs(rows) do take_row(row, hold, outcome, wait_us, exact, fresh) end
+  for _, row in ipairs(rows) do explained = explained or row[ROW_FLAGS] % (2 * EXPLAINS) >= EXPLAINS end
+  for _, row in ipairs(rows) do take_row(row, hold, outcome, wait_us, explained, fresh) end
   if fresh and (outcome == SLOW or outcome == REFUSED_BY) then record.cut_at = now end
   if wait_us >= 0 and outcome ~= SERVED then hold_back(route, wait_us) end
   if outcome == FAILED or outcome == DENIED then

@@ -10,5 +10,6 @@
 --@const AT_END 2 -- or when it had answered; neither: one of both
 --@const MAY_RAISE 4
 --@const TOLD 8 -- ROW_USED says something
---@const EXACT 16 -- it is the refusal's own arithmetic, in which the refused call is not counted
---@const ADAPTIVE 32 -- the highest flag
+--@const UNCOUNTED 16 -- the call is not in it, because it was refused
+--@const EXPLAINS 32 -- it is the refusal's own arithmetic
+--@const ADAPTIVE 64 -- the highest flag

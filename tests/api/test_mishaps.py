@@ -97,7 +97,7 @@ async def test_a_lost_state_is_declared_anew(kind: str, url: str, name: str) -> 
         waiting = asyncio.create_task(face.acquire(name, tokens=70))
         await until(lambda: _waits(face, name, 1))
         with redis.Redis.from_url(url) as client:
-            for key in client.scan_iter(match=f"limiter:2:{{{name}}}:*"):
+            for key in client.scan_iter(match=f"limiter:3:{{{name}}}:*"):
                 client.delete(key)
         await waiting
         assert list((await face.levels(name)).values()) == [30]
@@ -243,8 +243,8 @@ def test_the_patterns_of_the_acl_are_enough(url: str, name: str) -> None:
     """A user that may touch only the documented keys and channels can do everything."""
     with redis.Redis.from_url(url) as admin:
         admin.acl_setuser(
-            "worker", enabled=True, passwords=["+secret"], keys=["limiter:2:*"],
-            channels=["limiter:2:*"], commands=["+@all", "-@admin", "-@dangerous"], reset=True,
+            "worker", enabled=True, passwords=["+secret"], keys=["limiter:3:*"],
+            channels=["limiter:3:*"], commands=["+@all", "-@admin", "-@dangerous"], reset=True,
         )  # fmt: skip
     there = f"unix://worker:secret@{url.removeprefix('unix://')}"
     with Limiter(there, quotas=[slow(name, 100, concurrency=1)]) as limiter:

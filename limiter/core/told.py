@@ -1,0 +1,162 @@
+"""What an answer tells, under a unit's definition: rows for the script, and limits to learn. Pure.
+
+All levels are compared as what is used: the provider's limit less what it says is left, ours less
+its level. So a burst or a headroom that we do not use is no drift.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+
+from limiter.core import layout
+from limiter.core.definition import Definition
+from limiter.core.exact import SCALED_MAX
+from limiter.core.layout import Row
+from limiter.core.quota import MINUTE_S, Limit, Quota
+from limiter.providers.verdict import Outcome, Seen, Verdict, When
+
+# OpenAI's guide to error codes: "once your traffic reaches 1 million input TPM, increase it by no
+# more than 50 % every 15 minutes". Below that nothing asks for a ramp.
+RAMP_FROM_TPM = 1_000_000
+_TOKENS = frozenset({"tokens", "input_tokens"})
+
+# Counters are shared between a provider's servers: identical requests were recorded to differ by up
+# to 2 units. Where a limit is small it is counted more exactly than that.
+_JITTER, _JITTER_OF = 2, 1000
+
+PAUSE_US, PAUSE_MAX_US, SOON_US = 250_000, 60_000_000, 5_000_000
+
+_WHEN: dict[When, int] = {"start": layout.AT_START, "end": layout.AT_END, "either": 0}
+
+
+def rows(agreed: Definition, quotas: Sequence[str], verdict: Verdict) -> list[Row]:
+    """Write what an answer tells of each limit of the quotas that the call was for."""
+    indexes, _ = agreed.labels_of(quotas)
+    return [_row(i, agreed.limits[i], verdict) for i in indexes]
+
+
+def _row(i: int, limit: Limit, verdict: Verdict) -> Row:
+    rate = limit.rate
+    flags = layout.ADAPTIVE * limit.adaptive
+    least = 0
+    if limit.dimension in _TOKENS and limit.per is not None:
+        least = int(Fraction(RAMP_FROM_TPM, 60_000_000) * rate.denominator)
+    row = Row(i + 1, rate.numerator, flags, 0, 0, least)
+    if limit.per is None:
+        return row
+    refused = matching(limit, () if verdict.refused_by is None else (verdict.refused_by,))
+    seen = refused or matching(limit, verdict.seen)
+    used = None if seen is None else _used(limit, seen)
+    if seen is None or used is None:
+        return row
+    flags += layout.TOLD + _flags_of(limit, seen, verdict)
+    if refused:
+        flags += layout.EXPLAINS
+    den = rate.denominator
+    slack = seen.slack_us * rate.numerator + min(_JITTER, limit.amount // _JITTER_OF) * den
+    return row._replace(flags=flags, used=used, slack=slack)
+
+
+def _flags_of(limit: Limit, seen: Seen, verdict: Verdict) -> int:
+    if not seen.is_bucket or seen.full_us is None:
+        return layout.AT_END  # of a window only what is left is known: no more than that
+    flags = _WHEN[verdict.when]
+    if verdict.outcome == Outcome.REFUSED:
+        return layout.AT_START + layout.UNCOUNTED
+    return flags + layout.MAY_RAISE * (seen.amount == limit.amount)
+
+
+def _used(limit: Limit, seen: Seen) -> int | None:
+    """Return what the provider counts as used of our amount, in 1/den units; None: not told.
+
+    Where the provider's limit is not ours, what is left of it counts: a fleet that was given a part of a
+    limit may use this part for as long as it is there.
+    """
+    den = limit.rate.denominator
+    if not seen.is_bucket or seen.full_us is None:
+        return None if seen.remaining is None else _bounded((limit.capacity - seen.remaining) * den)
+    taken = Fraction(seen.full_us * seen.amount * den, seen.period_us)
+    return _bounded(int(taken) + (limit.amount - seen.amount) * den)
+
+
+def _bounded(scaled: int) -> int:
+    return max(-SCALED_MAX, min(SCALED_MAX, scaled))
+
+
+def matching(limit: Limit, seen: Iterable[Seen]) -> Seen | None:
+    """Return what is told of a limit: of several (a project's, an organisation's) the equal one, else the least."""
+    found = [
+        each for each in seen
+        if each.dimension == limit.dimension and each.period_us == round((limit.per or 0) * 1e6)
+    ]  # fmt: skip
+    equal = (each for each in found if each.amount == limit.amount)
+    return next(equal, None) or min(found, key=lambda each: each.amount, default=None)
+
+
+class Lessons:
+    """Say how soon another change of limits may be taken over.
+
+    Each costs two round trips, and everybody one. Where answers contradict each other (several keys
+    or models under one quota), changes become rare: a pause doubles with each that follows soon.
+    """
+
+    def __init__(self) -> None:
+        self._next_us = 0
+        self._pause_us = PAUSE_US
+
+    def may_take(self, now_us: int) -> bool:
+        """Say whether it is time; if so, the next one must wait."""
+        if now_us < self._next_us:
+            return False
+        soon = now_us < self._next_us + SOON_US and self._next_us > 0
+        self._pause_us = min(PAUSE_MAX_US, self._pause_us * 2) if soon else PAUSE_US
+        self._next_us = now_us + self._pause_us
+        return True
+
+
+def to_learn(quota: Quota, declared: Quota, seen: Sequence[Seen]) -> list[Limit]:
+    """Return the limits that an answer tells and that `quota`, as it is in force, has not.
+
+    Of a quota that was declared with numbers only these are followed, never above what was declared.
+    """
+    if declared.learns:
+        known = {limit.label: limit for limit in quota.limits}
+        told = [_limit(each) for each in seen if _is_sure(each)]
+        return [each for each in _tightest(told) if _differs(each, known.get(each.label))]
+    changed = []
+    for limit, now in zip(declared.limits, quota.limits, strict=True):
+        told_now = matching(now, seen) if limit.per is not None else None
+        if told_now and min(told_now.amount, limit.amount) != now.amount:
+            changed.append(_with_amount(limit, min(told_now.amount, limit.amount)))
+    return changed
+
+
+def _is_sure(seen: Seen) -> bool:
+    """Say whether the period is known: by its name, or by what was used."""
+    return 0 < seen.amount <= SCALED_MAX and not (
+        seen.full_us == 0 and seen.remaining == seen.amount
+    )
+
+
+def _limit(seen: Seen) -> Limit:
+    burst = "full" if seen.is_bucket else "smooth"  # what may be a window takes no burst
+    return Limit(seen.dimension, seen.amount, seen.period_us / 1e6, burst)  # type: ignore[arg-type]
+
+
+def _tightest(limits: Iterable[Limit]) -> list[Limit]:
+    least: dict[str, Limit] = {}
+    for each in limits:
+        if each.label not in least or each.amount < least[each.label].amount:
+            least[each.label] = each
+    return list(least.values())
+
+
+def _differs(told: Limit, known: Limit | None) -> bool:
+    return known is None or known.amount != told.amount
+
+
+def _with_amount(limit: Limit, amount: int) -> Limit:
+    return Limit(
+        limit.dimension, amount, limit.per or MINUTE_S, limit.burst, limit.headroom, limit.adaptive
+    )
