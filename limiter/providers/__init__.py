@@ -1,13 +1,17 @@
-"""What providers charge for a call, by name: `openai`, `azure`, and `generic` for all others.
+"""What providers charge for a call, and what their answers say of the limits.
 
-Pure: nothing here does I/O or reads a clock. New providers are added to `_PROFILES`.
+Charges go by the provider's name: `openai`, `azure`, and `generic` for all others; new ones are
+added to `_PROFILES`. Answers go by the headers that are there; new ones are added to
+`headers.METERS`. Pure: nothing here does I/O or reads a clock.
 """
 
 from __future__ import annotations
 
 from limiter.errors import ConfigError
+from limiter.providers.answers import judge, judge_stream_error, no_answer
 from limiter.providers.azure import Azure
 from limiter.providers.generic import Generic
+from limiter.providers.oddities import oddities
 from limiter.providers.openai import OpenAI
 from limiter.providers.profile import Body, Profile, Rule, Usage
 from limiter.providers.routing import model_of, route
@@ -24,7 +28,11 @@ __all__ = [
     "Usage",
     "Verdict",
     "estimate",
+    "judge",
+    "judge_stream_error",
     "model_of",
+    "no_answer",
+    "oddities",
     "profile",
     "route",
 ]

@@ -36,12 +36,14 @@ class Seen:
         dimension: `requests`, `tokens`, `input_tokens`, `output_tokens`, `input_images`, …
         amount: the limit, in units per period.
         period_us: of the limit, in microseconds; by the headers' own arithmetic where they allow it.
-        remaining: units that are left; None: not told.
+        remaining: units that are left, cut down to whole ones; below 0 where a refusal says that
+            more is used than the limit. None: not told.
         full_us: how long until nothing counts as used any more, where that is a bucket's: used /
             amount x period. Finer than `remaining`. None: not told, or not a bucket's.
         slack_us: how exact that is, as time: both numbers are rounded.
         is_bucket: reset and remaining agree with a continuously refilled bucket. False: they
-            contradict it (a window). None: it cannot be told.
+            contradict it (a window). None: it cannot be told: there is no reset, it is too small,
+            or nothing is used (`full_us` is 0 then, and any period would do).
         scope: "" or "project".
     """
 
@@ -61,10 +63,11 @@ class Verdict:
 
     Attributes:
         outcome: how the call ended.
-        status: of HTTP; 0: there was no answer.
+        status: of HTTP; 0: there was no answer. An error inside a stream came after a 200.
         code, message: of the error, for people and reports; "" where it is none.
         again: another attempt may succeed.
-        wait_us: what the provider asks to wait at least; None: it does not say.
+        wait_us: what the provider asks to wait at least, a day at most; None: it does not say, or
+            no wait would help.
         seen: what the headers tell of the limits.
         refused_by: what the refusal's own text tells of the limit that refused: amount and used, with
             `full_us` = used / amount x period. The refused call itself is not in it.
