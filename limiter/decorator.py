@@ -16,6 +16,7 @@ from limiter.asking import AnyOf, Names
 from limiter.core.quota import check_cost
 from limiter.default import default_limiter
 from limiter.errors import ConfigError
+from limiter.providers import Provider, estimate, profile
 from limiter.providers.profile import Usage, usage_of
 from limiter.reservation import AsyncReservation, Reservation, by_dimension, used_by_failure
 
@@ -23,6 +24,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 CostOf = Mapping[str, int] | int | Callable[..., Mapping[str, int] | int] | None
 TenantOf = str | Callable[..., str | None] | None
+
+_CHAT = "/v1/chat/completions"
+_PATHS = (("messages", _CHAT), ("input", "/v1/responses"), ("prompt", "/v1/completions"))
 
 
 def rate_limited(
@@ -35,7 +39,7 @@ def rate_limited(
     priority: str | None = None,
     tenant: TenantOf = None,
     fail_fast: bool = True,
-    provider: str = "openai",
+    provider: Provider = "openai",
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Let a function run only when its cost is granted.
 
@@ -56,11 +60,12 @@ def rate_limited(
         priority: one that the quota declares; None: `default`.
         tenant: a name, or a function of the call's arguments that returns one.
         fail_fast: fail at once when the wait is expected to be longer than `timeout`.
-        provider: whose estimate to use.
+        provider: whose accounting estimates a call and counts what it used: a name, or a profile of
+            your own (`limiter.providers.Accounting`).
 
     Raises:
-        ConfigError: it is not used on a function. The function itself may raise what
-            `Limiter.acquire` does.
+        ConfigError: it is not used on a function, or there is no such provider. The function itself
+            may raise what `Limiter.acquire` does.
     """
     if callable(quota) or not (quota or any_of):
         raise ConfigError('Write the quota\'s name: @rate_limited("gpt-4o").')
@@ -88,14 +93,14 @@ class _Plan:
 
     def __init__(
         self, quota: Names, limiter: Limiter | AsyncLimiter | None, cost: CostOf,
-        tenant: TenantOf, asked: dict[str, Any], provider: str, function: Callable[..., Any],
+        tenant: TenantOf, asked: dict[str, Any], provider: Provider, function: Callable[..., Any],
     ) -> None:  # fmt: skip
         self.quota = quota
         self._limiter = limiter
         self._cost = cost
         self._tenant = tenant
         self._asked = asked
-        self._provider = provider
+        self._profile = profile(provider)
         self._signature = inspect.signature(function)
 
     @property
@@ -114,26 +119,25 @@ class _Plan:
         return check_cost({"tokens": cost} if isinstance(cost, int) else cost)
 
     def _estimate(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, int]:
-        from limiter.providers import estimate
-
         bound = self._signature.bind(*args, **kwargs).arguments
-        for name, path in (("messages", "/v1/chat/completions"), ("input", "/v1/responses"),
-                           ("prompt", "/v1/completions")):  # fmt: skip
+        for name, path in _PATHS:
             if name in bound:
-                return estimate(path, {name: bound[name]}, self._provider)
+                return estimate(path, {name: bound[name]}, self._profile)
         return {}
 
-
-def _end(used: Usage | None) -> dict[str, int]:
-    """Return what to settle to: the told usage, else nothing, so that the estimate stands."""
-    return by_dimension(used) if used is not None else {}
+    def end(self, held: Reservation | AsyncReservation, used: Usage | None) -> dict[str, int]:
+        """Return what to settle to: the told usage as the provider counts it, else nothing."""
+        if used is None:
+            return {}
+        known = {**held.estimate, **by_dimension(used)}
+        return self._profile.settled(_CHAT, known, used, rule="usage")
 
 
 def _plain(plan: _Plan, function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         with plan.limiter.as_sync().reserve(plan.quota, **plan.asked(args, kwargs)) as r:
             result = function(*args, **kwargs)
-            r.settle(_end(_told(result)))
+            r.settle(**plan.end(r, _told(result)))
             return result
 
     return call
@@ -143,7 +147,7 @@ def _coroutine(plan: _Plan, function: Callable[..., Any]) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> Any:
         async with plan.limiter.as_async().reserve(plan.quota, **plan.asked(args, kwargs)) as r:
             result = await function(*args, **kwargs)
-            await r.settle(_end(_told(result)))
+            await r.settle(**plan.end(r, _told(result)))
             return result
 
     return call
@@ -157,7 +161,8 @@ def _told(result: object) -> Usage | None:
 class _Watch:
     """Keep the last usage that the items of a stream tell."""
 
-    def __init__(self) -> None:
+    def __init__(self, plan: _Plan) -> None:
+        self._plan = plan
         self.usage: Usage | None = None
 
     def see(self, item: Any) -> Any:
@@ -168,13 +173,13 @@ class _Watch:
         self, reservation: Reservation | AsyncReservation, error: BaseException | None
     ) -> dict[str, int]:
         if self.usage is not None or not isinstance(error, Exception):
-            return _end(self.usage)
+            return self._plan.end(reservation, self.usage)
         return used_by_failure(error, reservation.estimate)
 
 
 def _generator(plan: _Plan, function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        watch = _Watch()
+        watch = _Watch(plan)
         r = plan.limiter.as_sync().acquire(plan.quota, **plan.asked(args, kwargs))
         error: BaseException | None = None
         try:
@@ -183,7 +188,7 @@ def _generator(plan: _Plan, function: Callable[..., Any]) -> Callable[..., Any]:
             error = exc
             raise
         finally:
-            r.settle(watch.used(r, error))
+            r.settle(**watch.used(r, error))
 
     return call
 
@@ -208,7 +213,7 @@ def _watched(items: Generator[Any, Any, Any], watch: _Watch) -> Generator[Any, A
 
 def _async_generator(plan: _Plan, function: Callable[..., Any]) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        watch = _Watch()
+        watch = _Watch(plan)
         r = await plan.limiter.as_async().acquire(plan.quota, **plan.asked(args, kwargs))
         items = function(*args, **kwargs)
         error: BaseException | None = None

@@ -16,7 +16,7 @@ from limiter.cli import options, source, typed
 from limiter.cli.settings import Settings, written
 from limiter.core.priority import check_tenant
 from limiter.errors import ConfigError, LimiterError
-from limiter.providers import profile
+from limiter.providers import names, profile
 from limiter.providers.profile import Rule, check_rule
 
 app = typer.Typer(
@@ -85,7 +85,7 @@ def run(
     ] = None,
     max_retries: Annotated[int, typer.Option(min=0, max=100)] = 5,
     model: Annotated[str | None, typer.Option(help="For lines that name none.")] = None,
-    provider: Annotated[str, typer.Option(help="How calls are counted.")] = "openai",
+    provider: Annotated[str, typer.Option(help=f"How calls are counted: {names()}.")] = "openai",
     rule: Annotated[str, typer.Option(help=f"One of {', '.join(get_args(Rule))}.")] = "admission",
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds for one attempt.")] = 600.0,
     priority: Annotated[str | None, typer.Option(help="One that the quota declares.")] = None,

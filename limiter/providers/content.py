@@ -16,7 +16,8 @@ from typing import Any
 # and arguments, and a tool result of 53 bytes, took 17 = ceil(53/4) + 2 + 1.
 SPOKEN = frozenset({"content", "text", "refusal"})
 
-# Where text stands that the model reads, and that is therefore billed as input.
+# Where text stands that the model reads, and that is therefore billed as input: OpenAI's and
+# Anthropic's spellings, then Gemini's and Bedrock's.
 READ = SPOKEN | {
     "arguments",
     "function",
@@ -27,6 +28,14 @@ READ = SPOKEN | {
     "summary",
     "thinking",
     "tool_calls",
+    "args",
+    "functionCall",
+    "functionResponse",
+    "json",
+    "parts",
+    "response",
+    "toolResult",
+    "toolUse",
 }
 
 # Where text stands in what a model writes, in a message or in a piece of a stream.
@@ -39,9 +48,18 @@ WRITTEN = SPOKEN | {
     "reasoning_content",
     "thinking",
     "tool_calls",
+    "args",
+    "functionCall",
+    "parts",
 }
 
+# A tool's arguments and results, where they are an object: it is read as the JSON that it is.
+_OBJECTS = frozenset({"args", "input", "json", "response"})
+
+# OpenAI's and Anthropic's types of parts; Bedrock's part is an object under `image`, Gemini's has a
+# MIME type.
 _IMAGES = frozenset({"image", "image_url", "input_image"})
+_INLINE = ("inlineData", "inline_data", "fileData", "file_data")
 _OPAQUE = frozenset({"audio", "file", "input_audio", "input_file"})
 
 
@@ -57,6 +75,15 @@ class Content:
 def utf8_bytes(text: str) -> int:
     """Count the bytes of `text` in UTF-8; a lone surrogate counts 3 and does not raise."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def text_tokens(text_bytes: int) -> int:
+    """Return ceil(bytes/4), which is how OpenAI's limiter counts text; no tokenizer is in it.
+
+    Legacy completions: exact in 57 of 66 recordings. Embeddings: the sum over all inputs, at
+    most 1 above what was charged in 94 of 101.
+    """
+    return -(-text_bytes // 4)
 
 
 def measure(value: object, keys: frozenset[str] = SPOKEN) -> Content:
@@ -92,15 +119,28 @@ def leaves(value: object, keys: frozenset[str]) -> Iterator[str | int | Mapping[
             if is_image(item):
                 yield item
             elif not _is_opaque(item):
-                stack.extend(item[key] for key in keys if key in item)
+                stack.extend(_under(key, item[key]) for key in keys if key in item)
         else:
             stack.extend(children(item))
+
+
+def _under(key: str, value: object) -> object:
+    return as_json(value) if key in _OBJECTS and isinstance(value, Mapping) else value
 
 
 def is_image(part: Mapping[Any, object]) -> bool:
     """Say whether a content part is an image of any of the known spellings."""
     kind = part.get("type")
-    return (isinstance(kind, str) and kind in _IMAGES) or "image_url" in part
+    if (isinstance(kind, str) and kind in _IMAGES) or "image_url" in part:
+        return True
+    inline = next((part[name] for name in _INLINE if name in part), None)
+    return isinstance(part.get("image"), Mapping) or _mime(inline).startswith("image/")
+
+
+def _mime(inline: object) -> str:
+    if not isinstance(inline, Mapping):
+        return ""
+    return str(inline.get("mimeType") or inline.get("mime_type") or "")
 
 
 def _is_opaque(part: Mapping[Any, object]) -> bool:
@@ -120,17 +160,19 @@ def children(item: object) -> Sequence[object]:
     return [dumped] if isinstance(dumped, Mapping) else []
 
 
-def json_bytes(value: object) -> int:
-    """Count the bytes of `value` as compact JSON, for tools and schemas; 0 if it cannot be."""
-    if not value:
-        return 0
+def as_json(value: object) -> str:
+    """Write `value` as compact JSON, for tools and schemas; "" if it cannot be."""
     try:
-        text = json.dumps(
+        return json.dumps(
             value, separators=(",", ":"), ensure_ascii=False, skipkeys=True, default=lambda _: ""
         )
     except (ValueError, RecursionError):
-        return 0
-    return utf8_bytes(text)
+        return ""
+
+
+def json_bytes(value: object) -> int:
+    """Count the bytes of `value` as compact JSON; 0 if it is empty or cannot be."""
+    return utf8_bytes(as_json(value)) if value else 0
 
 
 def amount(value: object) -> int | None:

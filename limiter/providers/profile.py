@@ -7,6 +7,7 @@ recordings of real HTTP traffic (2023-10 to 2026-08) from which the rule was inf
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, get_args
@@ -29,10 +30,13 @@ class Usage:
     """Hold what a response says it used, in tokens. None: it did not say.
 
     Attributes:
-        input_tokens, output_tokens: as billed; output includes reasoning.
+        input_tokens, output_tokens: as billed; input includes what was written to a cache, output
+            includes reasoning.
         total_tokens: as given; see `total`.
-        cached_tokens: the part of the input that came from the provider's prompt cache.
+        cached_tokens: the part of `input_tokens` that came from the provider's prompt cache.
         reasoning_tokens: the part of the output that the caller does not see.
+        cache_read_tokens: input from the cache that is *not* in `input_tokens`, because its
+            provider tells it apart (Anthropic, Bedrock).
     """
 
     input_tokens: int | None = None
@@ -40,6 +44,7 @@ class Usage:
     total_tokens: int | None = None
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+    cache_read_tokens: int = 0
 
     @property
     def total(self) -> int | None:
@@ -49,6 +54,23 @@ class Usage:
         if self.input_tokens is None or self.output_tokens is None:
             return None
         return self.input_tokens + self.output_tokens
+
+    @property
+    def sides(self) -> tuple[int, int, int] | None:
+        """Return all input, the part of it from the cache, and all output; None if unknown.
+
+        What of a total is not input is output: xAI's `completion_tokens` have no reasoning in
+        them, its totals do.
+        """
+        given, written, total = self.input_tokens, self.output_tokens, self.total_tokens
+        if total is not None and given is not None:
+            written = max(written or 0, total - given)
+        elif total is not None and written is not None:
+            given = max(0, total - written)
+        if given is None or written is None:
+            return None
+        beside = self.cache_read_tokens
+        return given + beside, min(given, self.cached_tokens) + beside, written
 
     def completed_by(self, input_tokens: int) -> Usage:
         """Return the same usage with `input_tokens` where the response did not say."""
@@ -114,6 +136,15 @@ class Profile(Protocol):
     def usage(self, payload: object) -> Usage | None:
         """Read the usage of a response: dict, SDK object, stream event, or a number of tokens."""
 
+    def output_counts(self, path: str, body: Body, rule: Rule) -> bool:
+        """Say whether the expected length of an answer decides what is reserved for it.
+
+        True: `estimate` reserves `output_tokens` for each answer, and `settled` replaces it by what
+        was written, so the better that guess, the better the estimate. False: the provider charges
+        the same whatever is written, or holds the body's maximum itself, so that to reserve less
+        would be refused.
+        """
+
 
 def charged_by_failure(status: int | None, estimate: Mapping[str, int]) -> dict[str, int]:
     """Say what a failed call was charged, as OpenAI and Azure count.
@@ -130,70 +161,106 @@ def charged_by_failure(status: int | None, estimate: Mapping[str, int]) -> dict[
     return dict(estimate)
 
 
+# Where a usage stands, and in what of a response or of a stream's event: events of OpenAI's
+# responses and of Anthropic's messages, the last ones of Groq's and of Bedrock's streams.
+_PLACES = ("usage", "usageMetadata", "usage_metadata")
+_HOLDERS = (None, "response", "message", "x_groq", "metadata")
+
+
 def usage_of(payload: object) -> Usage | None:
     """Read the usage of a response, of a stream event, or of a usage object; None if none.
 
-    Accepts mappings and objects with attributes or `model_dump()`, of chat completions,
-    responses, embeddings and Anthropic messages; a whole number is a total.
+    Accepts mappings and objects with attributes or `model_dump()`, of chat completions, responses,
+    embeddings, and of Anthropic's, Gemini's and Bedrock's own APIs; of a list (Gemini's streams
+    without SSE) the last that tells; a whole number is a total.
     """
     if isinstance(payload, Usage):
         return payload
     if (total := amount(payload)) is not None:
         return Usage(total_tokens=total)
-    for name in (None, "response", "message"):
-        inner = payload if name is None else _field(payload, name)
-        if (found := _read(_field(inner, "usage"))) is not None:
-            return found
+    if isinstance(payload, list):
+        return next((found for each in reversed(payload) if (found := _told(each))), None)
     dump = None if isinstance(payload, type) else getattr(payload, "model_dump", None)
-    return _read(payload) or (usage_of(dump()) if callable(dump) else None)
+    return _told(payload) or _read(payload) or (usage_of(dump()) if callable(dump) else None)
+
+
+def _told(payload: object) -> Usage | None:
+    """Read the usage where a response or an event has it."""
+    for holder in _HOLDERS:
+        inner = payload if holder is None else field(payload, holder)
+        for place in _PLACES:
+            if (found := _read(field(inner, place))) is not None:
+                return found
+    return None
 
 
 def _read(usage: object) -> Usage | None:
-    given = _first(usage, "prompt_tokens", "input_tokens")
-    made = _first(usage, "completion_tokens", "output_tokens")
-    total = _first(usage, "total_tokens")
+    """Read a usage object in whichever shape it is."""
+    return _openai(usage) or _gemini(usage) or _bedrock(usage)
+
+
+def _openai(usage: object) -> Usage | None:
+    """Read OpenAI's shape, which most share, and Anthropic's, which tells the cache apart."""
+    given = first(usage, "prompt_tokens", "input_tokens")
+    made = first(usage, "completion_tokens", "output_tokens")
+    total = first(usage, "total_tokens")
     if given is None and made is None and total is None:
         return None
-    details = _field(usage, "prompt_tokens_details") or _field(usage, "input_tokens_details")
-    cached = _first(details, "cached_tokens")
-    if cached is None:
-        cached = _first(usage, "cache_read_input_tokens")
-    written = _field(usage, "completion_tokens_details") or _field(usage, "output_tokens_details")
-    return Usage(given, made, total, cached or 0, _first(written, "reasoning_tokens") or 0)
+    details = field(usage, "prompt_tokens_details") or field(usage, "input_tokens_details")
+    written = field(usage, "completion_tokens_details") or field(usage, "output_tokens_details")
+    reasoning = first(written, "reasoning_tokens") or 0
+    cached = first(details, "cached_tokens") or 0
+    if first(usage, "prompt_tokens") is not None or total is not None:
+        return Usage(given, made, total, cached, reasoning)
+    if given is not None:
+        given += first(usage, "cache_creation_input_tokens") or 0
+    read = first(usage, "cache_read_input_tokens") or 0
+    return Usage(given, made, None, cached, reasoning, read)
 
 
-def _first(source: object, *names: str) -> int | None:
-    return next(
-        (n for n in (amount(_field(source, name)) for name in names) if n is not None), None
-    )
+def _gemini(usage: object) -> Usage | None:
+    """Read Gemini's shape: the cached part is in the prompt, thoughts are beside the candidates.
+
+    Tool results that the model read are input beside the prompt (its API reference).
+    """
+    given = first(usage, "promptTokenCount", "prompt_token_count")
+    total = first(usage, "totalTokenCount", "total_token_count")
+    if given is None and total is None:
+        return None
+    made = first(usage, "candidatesTokenCount", "candidates_token_count")
+    thoughts = first(usage, "thoughtsTokenCount", "thoughts_token_count")
+    if given is not None:
+        given += first(usage, "toolUsePromptTokenCount", "tool_use_prompt_token_count") or 0
+    written = None if made is None and thoughts is None else (made or 0) + (thoughts or 0)
+    cached = first(usage, "cachedContentTokenCount", "cached_content_token_count") or 0
+    return Usage(given, written, total, cached, thoughts or 0)
 
 
-def _field(source: object, name: str) -> object:
+def _bedrock(usage: object) -> Usage | None:
+    """Read Bedrock's shape, of its Converse API; like Anthropic's it tells the cache apart."""
+    given, made = first(usage, "inputTokens"), first(usage, "outputTokens")
+    if given is None and made is None:
+        return None
+    if given is not None:
+        given += first(usage, "cacheWriteInputTokens") or 0
+    return Usage(given, made, cache_read_tokens=first(usage, "cacheReadInputTokens") or 0)
+
+
+def first(source: object, *names: str) -> int | None:
+    """Return the first count that `source` has under one of `names`."""
+    return next((n for n in (amount(field(source, name)) for name in names) if n is not None), None)
+
+
+def field(source: object, name: str) -> object:
+    """Return what a mapping or an object has under a name, else None."""
     if isinstance(source, Mapping):
         return source.get(name)
     return getattr(source, name, None)
 
 
-def answers(body: Body) -> int:
-    """Return how many answers a request asks for: the larger of `n` and `best_of`, at least 1."""
-    return max(1, amount(body.get("n")) or 1, amount(body.get("best_of")) or 1)
-
-
-def longest_answer(body: Body) -> int | None:
-    """Return the body's own cap on the tokens of one answer; None when it sets none."""
-    return _first(body, "max_completion_tokens", "max_output_tokens", "max_tokens")
-
-
-def expected_output(body: Body, output_tokens: int | None) -> int:
-    """Return the tokens to expect of all answers: the guess, capped by the body, times n."""
-    guess = EXPECTED_OUTPUT_TOKENS if output_tokens is None else output_tokens
-    cap = longest_answer(body)
-    return answers(body) * (guess if cap is None else min(guess, cap))
-
-
-def bounded(cost: Mapping[str, int]) -> dict[str, int]:
-    """Cut every amount at the largest cost that a limit can hold; `max_tokens` may be anything."""
-    return {name: min(value, SCALED_MAX) for name, value in cost.items()}
+def bounded(cost: Mapping[str, float]) -> dict[str, int]:
+    """Round amounts up, and cut them at what a limit can hold; `max_tokens` may be anything."""
+    return {name: max(0, min(math.ceil(value), SCALED_MAX)) for name, value in cost.items()}
 
 
 def check_rule(rule: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
-from limiter.providers.endpoints import segments
+from limiter.providers.endpoints import model_in, segments
 
 # -2024-11-20, -20241022, -0613, -latest: snapshots and aliases of one model.
 _SNAPSHOT = re.compile(
@@ -76,12 +76,15 @@ def _specificity(pattern: str) -> tuple[int, int]:
 
 
 def model_of(path: str, body: object) -> str | None:
-    """Return what a call is limited by: the Azure deployment in its path, else the body's model.
+    """Return what a call is limited by: what its path names, else the body's model.
 
-    Azure's limits are per deployment, and its body may name no model.
+    Azure's limits are per deployment, and its body may name no model; Gemini's and Bedrock's models
+    stand in the path alone.
     """
     parts = segments(path)
     if "deployments" in parts[:-1]:
         return parts[parts.index("deployments") + 1]
+    if (named := model_in(parts)) is not None:
+        return named
     model: Any = body.get("model") if isinstance(body, Mapping) else None
     return model if isinstance(model, str) and model else None

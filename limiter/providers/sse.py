@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from limiter.providers.content import WRITTEN, measure, utf8_bytes
-from limiter.providers.openai import text_tokens
+from limiter.providers.content import WRITTEN, measure, text_tokens, utf8_bytes
 from limiter.providers.profile import Usage, usage_of
 
 # A `response.completed` event holds the whole answer, with images in base64: some megabytes.
@@ -119,6 +118,9 @@ class StreamError:
 class Tap:
     """Watch a streamed answer: feed it every chunk, read the attributes at any moment.
 
+    Args:
+        read: finds the usage in an event, as `Profile.usage` does.
+
     Attributes:
         usage: the last usage that the stream told; None until then.
         done: the provider said that the answer is over.
@@ -127,17 +129,36 @@ class Tap:
             reasoning, tool arguments.
     """
 
-    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+    def __init__(
+        self,
+        max_event_bytes: int = MAX_EVENT_BYTES,
+        read: Callable[[object], Usage | None] = usage_of,
+    ) -> None:
         self._events = Events(max_event_bytes)
+        self._read = read
         self.usage: Usage | None = None
         self.done = False
         self.error: StreamError | None = None
         self.output_bytes = 0
+        self._untold_bytes = 0
 
     @property
     def seen(self) -> Usage:
-        """Return the usage if it was told, else the output as far as it was seen."""
-        return self.usage or Usage(output_tokens=text_tokens(self.output_bytes))
+        """Return what was told, and what was seen to be written since then.
+
+        Anthropic tells the input at once and the output at the end, Gemini both as it goes on.
+        """
+        since = text_tokens(self._untold_bytes)
+        if self.usage is None:
+            return Usage(output_tokens=since)
+        if not since or self.done:
+            return self.usage
+        total = self.usage.total_tokens
+        return replace(
+            self.usage,
+            output_tokens=(self.usage.output_tokens or 0) + since,
+            total_tokens=None if total is None else total + since,
+        )
 
     def feed(self, chunk: bytes) -> None:
         """Read on; chunks may be cut anywhere. Never raises, whatever the bytes."""
@@ -153,38 +174,37 @@ class Tap:
         kind = kind if isinstance(kind, str) else event.name
         self.done = self.done or kind in _ENDS
         self.error = self.error or _error(kind, payload)
-        self._see_usage(usage_of_event(payload))
-        self.output_bytes += written_bytes(kind, payload)
+        written = written_bytes(kind, payload)
+        self.output_bytes += written
+        self._untold_bytes += written
+        self._see_usage(self._read(payload))
 
     def _see_usage(self, told: Usage | None) -> None:
         """Keep the newest; Anthropic tells the input at the start and the output at the end."""
-        if told and self.usage and told.input_tokens is None and told.total_tokens is None:
+        if told is None:
+            return
+        if self.usage and told.input_tokens is None and told.total_tokens is None:
             told = replace(
                 told,
                 input_tokens=self.usage.input_tokens,
                 cached_tokens=self.usage.cached_tokens,
+                cache_read_tokens=self.usage.cache_read_tokens,
             )
-        self.usage = told or self.usage
-
-
-def usage_of_event(payload: Mapping[str, Any]) -> Usage | None:
-    """Read the usage of one event; None where it has none (not every number is one)."""
-    told = {n: payload[n] for n in ("usage", "response", "message") if payload.get(n)}
-    return usage_of(told) if told else None
+        self.usage, self._untold_bytes = told, 0
 
 
 def written_bytes(kind: str, payload: Mapping[str, Any]) -> int:
-    """Count the bytes that the model wrote in one event of a chat, text or responses stream."""
+    """Count the bytes that the model wrote in one event of a stream, of any API known here."""
     delta = payload.get("delta")
     if isinstance(delta, str):
         return 0 if kind in _AUDIO else utf8_bytes(delta)
     if isinstance(delta, Mapping):
         return measure(delta, WRITTEN).text_bytes
-    choices = payload.get("choices")
     return sum(
-        measure([choice.get("delta"), choice.get("text")], WRITTEN).text_bytes
-        for choice in (choices if isinstance(choices, list) else [])
-        if isinstance(choice, Mapping)
+        measure([piece.get("delta"), piece.get("text"), piece.get("content")], WRITTEN).text_bytes
+        for pieces in (payload.get("choices"), payload.get("candidates"))
+        for piece in (pieces if isinstance(pieces, list) else [])
+        if isinstance(piece, Mapping)
     )
 
 

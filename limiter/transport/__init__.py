@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from limiter.api import AsyncLimiter, Limiter
-    from limiter.providers import Rule
+    from limiter.providers import Provider, Rule
     from limiter.transport.rules import Unmatched
 
 C = TypeVar("C")
@@ -23,7 +23,7 @@ C = TypeVar("C")
 def http_client(
     limiter: Limiter | AsyncLimiter,
     *,
-    provider: str | None = None,
+    provider: Provider | None = None,
     rule: Rule = "admission",
     timeout: float | None = None,
     quota: str | None = None,
@@ -39,8 +39,10 @@ def http_client(
 
     Args:
         limiter: whose quotas limit it. It stays open when the client is closed.
-        provider: whose accounting estimates a call: `openai`, `azure`, `generic`. None: `azure`
-            where the URL is Azure's (its hosts, deployments, `api-version`), else `openai`.
+        provider: whose accounting estimates a call: `openai`, `azure`, `azure-ptu`, `anthropic`,
+            `gemini`, `bedrock`, `mistral`, `groq`, `xai`, `together`, `deepseek`, `cerebras`,
+            `openrouter`, `self-hosted`, `generic`, or a profile of your own
+            (`limiter.providers.Accounting`). None: by the URL's host, `openai` where it is unknown.
         rule: how that provider counts, see `limiter.estimate`.
         timeout: seconds that a call may wait in line; 0: not at all; None: what its priority says,
             else as long as it takes. No timeout of HTTP or of the openai client cuts this wait.
@@ -72,7 +74,7 @@ def instrument(
     client: C,
     limiter: Limiter | AsyncLimiter,
     *,
-    provider: str | None = None,
+    provider: Provider | None = None,
     rule: Rule = "admission",
     timeout: float | None = None,
     quota: str | None = None,

@@ -74,7 +74,7 @@ class Attempt:
         if not 200 <= status < 300:
             return
         if kind == "text/event-stream":
-            self._tap = Tap()
+            self._tap = Tap(read=self._profile.usage)
         elif kind.endswith("json") and self._usage_matters():
             self._answer = bytearray()
         if self._tap or self._answer is not None:

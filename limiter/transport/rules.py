@@ -7,12 +7,12 @@ cannot be read twice (an upload, an iterator) is left alone and counts as one re
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from limiter import providers
 from limiter.errors import ConfigError
+from limiter.providers import Provider
 from limiter.providers.profile import Rule, check_rule
 from limiter.transport import coding
 from limiter.transport.attempt import Attempt
@@ -27,8 +27,8 @@ Unmatched = Literal["error", "pass"]
 # One call's own flow: `client.chat.completions.create(…, extra_headers={"x-limiter-tenant": "a"})`.
 PRIORITY_HEADER, TENANT_HEADER = "x-limiter-priority", "x-limiter-tenant"
 
-# Azure's own hosts (public, US government, China), for whatever is deployed there by OpenAI's API.
-_AZURE_HOST = re.compile(r"(^|\.)(openai|cognitiveservices|services\.ai)\.azure\.(com|us|cn)$")
+# What a call takes whose body cannot be read.
+_PER_CALL = ("requests", "concurrency")
 
 # A gzipped request may decode to this much and is still read; more counts as one request.
 _BODY_MAX_BYTES = 64 * 2**20
@@ -42,7 +42,7 @@ class Rules:
         ConfigError: a setting is wrong; the message says what to write.
     """
 
-    provider: str | None = None
+    provider: Provider | None = None
     rule: Rule = "admission"
     timeout_s: float | None = None
     quota: str | None = None
@@ -84,13 +84,14 @@ class Rules:
         if request.method != "POST":
             return None
         path: str = request.url.path
-        profile = providers.profile(self.provider or _provider(request.url))
+        named = _provider(request.url) if self.provider is None else self.provider
+        profile = providers.profile(named)
         body = _body(request)
         cost = profile.estimate(path, body or {}, rule=self.rule)
         if cost is None:
             return None
         if body is None:
-            cost = {"requests": cost["requests"]}
+            cost = {name: n for name, n in cost.items() if name in _PER_CALL}
         quota = self.quota or self._quota(path, body or _form(request), quotas)
         if quota is None:
             return None
@@ -131,13 +132,7 @@ class Rules:
 
 
 def _provider(url: Any) -> str:
-    """Tell Azure by what only it has: its hosts, deployments, and API versions in the query."""
-    is_azure = (
-        _AZURE_HOST.search(url.host)
-        or "/openai/deployments/" in url.path
-        or b"api-version=" in url.query
-    )
-    return "azure" if is_azure else "openai"
+    return providers.provider_of(url.host, url.path, url.query.decode("ascii", "replace"))
 
 
 def _body(request: Any) -> Mapping[str, Any] | None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
+from collections.abc import Iterator
 
 import pytest
 
 from limiter import AsyncLimiter, ConfigError, Limit, Limiter, Priority, Quota, rate_limited
 from limiter.default import close_default
+from limiter.providers import Accounting
 
 SLOW = 400 * 86_400.0
 MESSAGES = [{"role": "user", "content": "a" * 40}]  # 10 tokens of text, 1 for the message, 1 more
@@ -53,6 +55,42 @@ def test_a_coroutine_settles_by_what_it_returns(limiter: object) -> None:
 
     asyncio.run(ask("x" * 100))
     assert left(limiter) == (99, 1, 993)
+
+
+class Tripled(Accounting):
+    """Count an output token three times, and no cached input."""
+
+    name = "tripled"
+    cached_is_free = True
+
+    def counted(self, given: int, cached: int, written: int, model: str) -> dict[str, int]:
+        return {"tokens": given - cached + 3 * written}
+
+
+@pytest.mark.parametrize(
+    ("provider", "estimate", "used"),
+    [("openai", 12, 70), ("mistral", 17 + 256, 40), (Tripled(), 17 + 3 * 256, 20 + 60)],
+)
+def test_a_function_is_counted_as_its_provider_does(
+    limiter: object, provider: object, estimate: int, used: int
+) -> None:
+    """By name or by a profile of one's own, before the call and after it; a generator too."""
+    told = {"prompt_tokens": 50, "completion_tokens": 20, "total_tokens": 70}
+    answer = {"usage": {**told, "prompt_tokens_details": {"cached_tokens": 30}}}
+
+    @rate_limited("q", limiter=limiter, provider=provider)
+    def ask(messages: list) -> object:
+        assert left(limiter)[2] == 1000 - estimate
+        return answer
+
+    @rate_limited("q", limiter=limiter, provider=provider)
+    def stream(messages: list) -> Iterator[object]:
+        yield from [{}, answer]
+
+    assert ask(MESSAGES) is answer
+    assert left(limiter) == (99, 1, 1000 - used)
+    assert list(stream(MESSAGES)) == [{}, answer]
+    assert left(limiter) == (98, 1, 1000 - 2 * used)
 
 
 def test_an_exception_settles_too(limiter: object) -> None:

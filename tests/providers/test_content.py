@@ -47,6 +47,29 @@ def test_what_a_model_reads_includes_tool_calls():
     assert measure({"content": None, "tool_calls": [CALL]}, READ) == Content(7 + 11)
 
 
+@pytest.mark.parametrize(
+    ("part", "content"),
+    [
+        ({"parts": [{"text": "abcd"}, {"inlineData": {"mimeType": "image/png", "data": "AA"}}]},
+         Content(4, images=1)),
+        ({"parts": [{"inline_data": {"mime_type": "image/png", "data": "AA"}}]}, Content(images=1)),
+        ({"parts": [{"fileData": {"mimeType": "application/pdf", "fileUri": "u"}}]}, Content()),
+        ({"parts": [{"inlineData": "odd"}, {"inlineData": {}}]}, Content()),
+        ({"content": [{"image": {"format": "png", "source": {"bytes": "AA"}}}]}, Content(images=1)),
+        ({"content": [{"image": "odd"}, {"text": "ab"}]}, Content(2)),
+        ({"parts": [{"functionCall": {"name": "f", "args": {"city": "Paris"}}}]}, Content(1 + 16)),
+        ({"parts": [{"functionResponse": {"name": "f", "response": {"t": 20}}}]}, Content(1 + 8)),
+        ({"content": [{"toolUse": {"name": "f", "input": {"city": "Paris"}}}]}, Content(1 + 16)),
+        ({"content": [{"toolResult": {"content": [{"json": {"t": 20}}]}}]}, Content(8)),
+        ({"content": [{"type": "tool_use", "name": "f", "input": {"t": 20}}]}, Content(1 + 8)),
+        ({"content": [{"type": "tool_result", "content": "abc"}]}, Content(3)),
+    ],
+)  # fmt: skip
+def test_gemini_s_and_bedrock_s_parts_are_read(part, content):
+    """Text, images, and a tool's arguments and results as the JSON that they are; no base64."""
+    assert measure(part, READ) == content
+
+
 def test_an_iterator_is_not_consumed():
     """Measuring takes nothing from a generator of messages."""
     messages = iter(["a"])

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from limiter.core.quota import Quota
 from limiter.providers import model_of, route
+
+CLAUDE = "anthropic.claude-3-haiku-20240307-v1:0"
 
 
 def quotas(*names, **patterns):
@@ -99,3 +103,32 @@ def test_the_deployment_is_the_model_on_azure():
     assert model_of("/openai/deployments", {"model": "gpt-4o"}) == "gpt-4o"
     assert model_of("/v1/chat/completions", {"model": 7}) is None
     assert model_of("/v1/chat/completions", None) is None
+
+
+ARN = "arn:aws:bedrock:us-east-1:1:inference-profile/us.anthropic.claude-sonnet-4-20250514-v1:0"
+
+
+@pytest.mark.parametrize(
+    ("path", "model"),
+    [
+        ("/v1beta/models/gemini-2.5-pro:generateContent", "gemini-2.5-pro"),
+        ("/v1beta/models/gemini-2.5-pro:streamGenerateContent?alt=sse", "gemini-2.5-pro"),
+        ("/v1beta/models/gemini-embedding-001:embedContent", "gemini-embedding-001"),
+        ("/v1/projects/p/locations/l/publishers/google/models/g:generateContent", "g"),
+        ("/model/anthropic.claude-3-haiku-20240307-v1%3A0/converse", CLAUDE),
+        ("/model/anthropic.claude-3-haiku-20240307-v1:0/invoke-with-response-stream", CLAUDE),
+        ("https://bedrock-runtime.us-east-1.amazonaws.com/model/x.y/converse-stream", "x.y"),
+        (f"/model/{quote(ARN, safe='')}/invoke", ARN),
+        (f"/model/{ARN}/invoke", ARN),
+        ("/v1beta/models/gemini-2.5-pro:countTokens", "body"),
+        ("/v1/models/x/invoke", "body"),
+        ("/model/invoke", "body"),
+        ("/:generateContent", "body"),
+        ("generateContent", "body"),
+        ("/", "body"),
+        ("", "body"),
+    ],
+)
+def test_gemini_and_bedrock_name_the_model_in_the_path(path, model):
+    """Whatever the body says, and however the path is quoted; other paths name none."""
+    assert model_of(path, {"model": "body"}) == model

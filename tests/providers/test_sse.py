@@ -52,6 +52,26 @@ ANTHROPIC = sse(
     event("message_delta", delta={"stop_reason": "end"}, usage={"output_tokens": 12}),
     event("message_stop"),
 )
+GEMINI = sse(
+    {
+        "candidates": [{"content": {"parts": [{"text": "hello"}], "role": "model"}}],
+        "usageMetadata": {"promptTokenCount": 9, "candidatesTokenCount": 2, "totalTokenCount": 11},
+    },
+    {
+        "candidates": [{"content": {"parts": [{"functionCall": {"name": "f", "args": {"a": 1}}}]}}],
+        "usageMetadata": {
+            "promptTokenCount": 9,
+            "candidatesTokenCount": 5,
+            "thoughtsTokenCount": 7,
+            "totalTokenCount": 21,
+        },
+    },
+)
+GROQ = sse(
+    delta(content="hi"),
+    {"choices": [], "x_groq": {"usage": {"prompt_tokens": 9, "completion_tokens": 4}}},
+    "[DONE]",
+)
 
 
 def told(tap):
@@ -71,12 +91,49 @@ def tapped(*chunks, **options):
         (CHAT, Usage(9, 4, 13), 6 + 7 + 2),
         (RESPONSES, Usage(3, 4), 5),
         (ANTHROPIC, Usage(9, 12), 5),
+        (GROQ, Usage(9, 4), 2),
         (sse({"choices": [{"text": "abc"}, "odd"]}, "[DONE]"), None, 3),
     ],
 )
 def test_a_finished_stream_tells_its_usage_and_its_end(stream, usage, output_bytes):
     """Usage, end and output are read from chat, text, responses and messages streams."""
     assert told(tapped(stream)) == (usage, True, None, output_bytes)
+
+
+def test_gemini_tells_its_usage_as_it_goes_on():
+    """Each chunk has the usage so far, thoughts too; no chunk says that it is the last."""
+    assert told(tapped(GEMINI)) == (Usage(9, 12, 21, 0, 7), False, None, 5 + 7)
+    first = GEMINI[: GEMINI.index(b"\n\n") + 2]
+    assert tapped(first).seen == Usage(9, 2, 11)
+
+
+def test_what_was_written_since_the_last_usage_counts():
+    """Anthropic tells one token of output at the start: what was seen after it is added."""
+    start = ANTHROPIC[: ANTHROPIC.index(b"event: message_delta")]
+    assert tapped(start).usage == Usage(9, 1)
+    assert tapped(start).seen == Usage(9, 1 + 2)
+    assert tapped(ANTHROPIC).seen == Usage(9, 12)
+    partial = sse({"usage": {"total_tokens": 5, "prompt_tokens": 3}}, delta(content="12345678"))
+    assert tapped(partial).seen == Usage(3, 2, 7)
+
+
+def test_what_came_from_a_cache_is_told_once():
+    """Anthropic tells it at the start; it is still there when the output is told."""
+    usage = {"input_tokens": 9, "cache_read_input_tokens": 70, "cache_creation_input_tokens": 2}
+    start = event("message_start", message={"usage": {**usage, "output_tokens": 1}})
+    end = event("message_delta", usage={"output_tokens": 12})
+    assert tapped(sse(start, end)).usage == Usage(11, 12, cache_read_tokens=70)
+
+
+def test_a_usage_of_one_s_own_shape_can_be_read():
+    """A tap reads events as the profile does that it is given."""
+
+    def read(payload):
+        return Usage(total_tokens=payload["cost"]) if "cost" in payload else None
+
+    assert tapped(sse({"cost": 7}, {"usage": {"total_tokens": 9}}), read=read).usage == Usage(
+        total_tokens=7
+    )
 
 
 @pytest.mark.parametrize("kind", ["response.incomplete", "response.failed"])
@@ -137,7 +194,7 @@ def cut(data, places):
 
 
 @given(
-    st.sampled_from([CHAT, RESPONSES, ANTHROPIC]),
+    st.sampled_from([CHAT, RESPONSES, ANTHROPIC, GEMINI]),
     st.sampled_from([b"\n", b"\r", b"\r\n"]),
     st.booleans(),
     st.lists(st.integers(0, 5000), max_size=30),

@@ -178,6 +178,9 @@ def test_an_answer_that_was_read_inside_is_settled(name):
         assert [one.level for one in mine.peek(name).limits.values()] == [3, 999, 9980]
 
 
+AZURE_HELLO = 2 + 4 + 3  # ceil(5 / 4), the message's frame, the answer's start
+
+
 # --- which quota --------------------------------------------------------------------------------
 
 
@@ -185,21 +188,21 @@ def test_azure_is_known_by_its_path(caller, mock):
     """The deployment is the model, and `max_tokens` counts, as Azure reserves it."""
     client = caller.client(mock.azure_endpoint, "AzureOpenAI", api_version="2024-10-21")
     caller.chat(client, max_tokens=50)
-    assert caller.used() == {**ONE, "tokens": HELLO_TOKENS + 50}
+    assert caller.used() == {**ONE, "tokens": AZURE_HELLO + 50}
 
 
 def test_a_deployment_is_azure_s_whoever_asks(caller, mock):
     """A plain client whose base URL ends in a deployment is charged and routed as Azure is."""
     base_url = f"{mock.azure_endpoint}/openai/deployments/{caller.model}"
     caller.chat(caller.client(base_url), model="whatever", max_tokens=50)
-    assert caller.used() == {**ONE, "tokens": HELLO_TOKENS + 50}
+    assert caller.used() == {**ONE, "tokens": AZURE_HELLO + 50}
 
 
 def test_azure_is_known_by_its_version_too(caller, mock):
     """Responses have no deployment in their path; the body's model is the deployment then."""
     client = caller.client(mock.azure_endpoint, "AzureOpenAI", api_version="2025-04-01-preview")
     caller.run(client.responses.create(model=caller.model, input="hello", max_output_tokens=50))
-    assert caller.used() == {**ONE, "tokens": 2 + 1 + 1 + 50}
+    assert caller.used() == {**ONE, "tokens": AZURE_HELLO + 50}
 
 
 def test_the_provider_can_be_given(caller, scripted):
