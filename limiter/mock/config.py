@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from limiter.errors import ConfigError
-from limiter.mock.enforce import MODELS
+from limiter.mock.meters import MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

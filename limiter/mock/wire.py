@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from limiter.mock.enforce import Refusal, View
+    from limiter.mock.enforce import Refusal
+    from limiter.mock.meters import View
 
 ORGANIZATION = "org-mock"
 UNITS = {"requests": "requests per min (RPM)", "tokens": "tokens per min (TPM)"}

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limiter.mock.enforce import MINUTE_US, MODELS, Admission, Enforcer, Refusal
+from limiter.mock.enforce import MINUTE_US, Admission, Enforcer, Refusal
+from limiter.mock.meters import MODELS
 
 LIMIT = 600
 GAPS_US = st.one_of(

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from limiter.mock import MockConfig
 from limiter.mock.answer import chat_body, chat_events, make_answer, responses_events
 from limiter.mock.call import BadBodyError, chat_tokens, read_call
-from limiter.mock.enforce import Enforcer, Refusal, View
+from limiter.mock.enforce import Enforcer, Refusal
+from limiter.mock.meters import View
 from limiter.mock.wire import go_duration, limit_headers, refusal_body, retry_headers
 
 # (text bytes, messages, images) and what the headers said was used: a few of the recorded
