@@ -13,7 +13,7 @@ from limiter.mock.meters import MODELS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from limiter.mock.meters import Charge, View
+    from limiter.mock.meters import Charge, Meter, View
 
 MINUTE_US = 60_000_000
 
@@ -34,9 +34,15 @@ class Refusal(NamedTuple):
 
 @dataclass(slots=True)
 class Admission:
-    """Be a call that was admitted, with what it took; `settle` gives it back to its enforcer."""
+    """Be a call that was admitted, with what it took; `settle` gives it back to its enforcer.
 
-    charges: dict[str, Charge]
+    Attributes:
+        cost: what it cost, in all dimensions.
+        charges: what it took, and from which meter: a limit may be lifted and set again meanwhile.
+    """
+
+    cost: dict[str, int]
+    charges: dict[str, tuple[Meter, Charge]]
     is_settled: bool = False
 
 
@@ -58,21 +64,42 @@ class Enforcer:
         charge_refusals: bool = False,
         period_us: int = MINUTE_US,
     ) -> None:
-        self.meters = {name: MODELS[model](limit, period_us) for name, limit in limits.items()}
-        self.limits = dict(limits)
+        self.meters: dict[str, Meter] = {}
+        self.limits: dict[str, int] = {}
         self.period_us = period_us
+        self._model = model
         self._charge_refusals = charge_refusals
+        self.relimit(limits, 0)
+
+    def relimit(self, limits: Mapping[str, int], now_us: int) -> None:
+        """Hold other limits from now on.
+
+        What was used of a dimension stays used; one that was not limited so far starts unused.
+        """
+        before, self.meters, self.limits = self.meters, {}, dict(limits)
+        for name, limit in limits.items():
+            meter = before.get(name)
+            if meter is None:
+                meter = MODELS[self._model](limit, self.period_us)
+            else:
+                meter.relimit(limit, now_us)
+            self.meters[name] = meter
 
     def admit(self, cost: Mapping[str, int], now_us: int) -> Admission | Refusal:
         """Take `cost` and give the admission, or say why not."""
         counted = {name: amount for name, amount in cost.items() if name in self.meters}
         refusal = self._refusal(counted, now_us)
         if refusal is None:
-            taken = {name: self.meters[name].take(n, now_us) for name, n in counted.items()}
-            return Admission(taken)
+            meters = {name: self.meters[name] for name in counted}
+            taken = {name: (m, m.take(counted[name], now_us)) for name, m in meters.items()}
+            return Admission(dict(cost), taken)
+        self.charge_refusal(now_us)
+        return refusal
+
+    def charge_refusal(self, now_us: int) -> None:
+        """Take what a refused call costs, whoever refused it."""
         if self._charge_refusals and "requests" in self.meters:
             self.meters["requests"].drain(1, now_us)
-        return refusal
 
     def _refusal(self, cost: Mapping[str, int], now_us: int) -> Refusal | None:
         closed = [(d, n) for d, n in cost.items() if not self.meters[d].fits(n, now_us)]
@@ -92,17 +119,19 @@ class Enforcer:
         """Replace the cost by `actual` in the dimensions named there; the second time, do nothing.
 
         Returns:
-            The difference actual - taken of every dimension that changed.
+            The difference actual - cost of every dimension that changed, limited or not.
         """
         if admission.is_settled:
             return {}
         admission.is_settled = True
         difference = {}
         for name, amount in actual.items():
-            charge = admission.charges.get(name)
-            if charge is not None and charge.amount != amount:
-                difference[name] = amount - charge.amount
-                self.meters[name].settle(charge, amount, now_us)
+            if admission.cost.get(name, amount) == amount:
+                continue
+            difference[name] = amount - admission.cost[name]
+            if name in admission.charges:
+                meter, charge = admission.charges[name]
+                meter.settle(charge, amount, now_us)
         return difference
 
     def view(self, now_us: int) -> dict[str, View]:

@@ -53,6 +53,9 @@ class Meter(Protocol):
     def drain(self, amount: int, now_us: int) -> None:
         """Take `amount` or as much of it as is there."""
 
+    def relimit(self, limit: int, now_us: int) -> None:
+        """Hold another limit from now on; what is used stays used, so a lower one can leave debt."""
+
     def room(self, now_us: int) -> float:
         """Say how much is left; negative is debt."""
 
@@ -97,6 +100,11 @@ class Bucket(Meter):
     def drain(self, amount: int, now_us: int) -> None:
         there = max(0, self._refilled(now_us))
         self._level -= min(there, amount * self._period_us)
+
+    def relimit(self, limit: int, now_us: int) -> None:
+        used = self._full - self._refilled(now_us)
+        self.capacity, self._full = limit, limit * self._period_us
+        self._level = self._full - used
 
     def room(self, now_us: int) -> float:
         return self._refilled(now_us) / self._period_us
@@ -153,6 +161,9 @@ class FixedWindow(Meter):
     def drain(self, amount: int, now_us: int) -> None:
         self.take(min(amount, max(0, self.capacity - self._current(now_us))), now_us)
 
+    def relimit(self, limit: int, now_us: int) -> None:  # noqa: ARG002 - Meter's
+        self.capacity = limit
+
     def room(self, now_us: int) -> float:
         return self.capacity - self._current(now_us)
 
@@ -202,6 +213,9 @@ class SlidingLog(Meter):
         if there > 0:
             self.take(there, now_us)
 
+    def relimit(self, limit: int, now_us: int) -> None:  # noqa: ARG002 - Meter's
+        self.capacity = limit
+
     def room(self, now_us: int) -> float:
         return self.capacity - self._current(now_us)
 
@@ -247,6 +261,11 @@ class Quantised(Meter):
 
     def drain(self, amount: int, now_us: int) -> None:
         self.take(min(amount, max(0, int(self.room(now_us)))), now_us)
+
+    def relimit(self, limit: int, now_us: int) -> None:
+        self.capacity = -(-limit // 60)
+        for window, most in zip(self._windows, (limit, self.capacity), strict=True):
+            window.relimit(most, now_us)
 
     def room(self, now_us: int) -> float:
         return min(window.room(now_us) for window in self._windows)
