@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 import time
@@ -13,8 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import openai
 import pytest
+from starlette.requests import ClientDisconnect
 
-from limiter.mock import MockConfig, background
+from limiter.mock import MockConfig, background, create_app
 
 HELLO = [{"role": "user", "content": "hello"}]
 HELLO_TOKENS = 2 + 1 + 1  # ceil(5 / 4) + messages + 1
@@ -194,6 +196,30 @@ def test_who_leaves_a_stream_pays_for_what_was_told():
         wait_until(lambda: server.stats()["in_flight"] == 0)
         whole = ask_quickly(config)
         assert 0 < server.stats()["tokens_accepted"] < whole
+
+
+@pytest.mark.asyncio
+async def test_who_leaves_before_a_stream_begins_is_no_longer_in_flight():
+    """A call whose answer cannot even start is over: it keeps no slot, and no reservation."""
+    app = create_app(MockConfig(charge="usage"))
+    body = json.dumps({"model": "gpt-4o", "messages": HELLO, "stream": True}).encode()
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": body}
+
+    async def gone(_message):
+        raise OSError
+
+    async def keep(message):
+        sent.append(message)
+
+    call = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": []}
+    with contextlib.suppress(OSError, ClientDisconnect):
+        await app({**call, "asgi": {"spec_version": "2.4"}}, receive, gone)
+    await app({"type": "http", "method": "GET", "path": "/stats", "headers": []}, receive, keep)
+    stats = json.loads(sent[1]["body"])
+    assert (stats["accepted"], stats["in_flight"], stats["max_in_flight"]) == (1, 0, 1)
 
 
 def ask_quickly(config):
