@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from limiter.errors import ConfigError
+from limiter.mock.headers import FAMILIES
 from limiter.mock.meters import MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 CHARGES = ("admission", "documented", "usage")
+MESSAGES = ("auto", "yes", "no")
 
 
 def _number_or_none(text: str) -> int | None:
@@ -36,6 +38,15 @@ class MockConfig:
     model: str = _option("bucket", str, f"how limits are enforced: {', '.join(MODELS)}")
     charge: str = _option("admission", str, f"what a call costs: {', '.join(CHARGES)}")
     charge_refusals: bool = _option(default=False, parse=bool, about="a 429 costs one request")
+    headers: str = _option(
+        "openai", str, f"whose headers tell of the limits: {', '.join(FAMILIES)}"
+    )
+    message: str = _option(
+        "auto",
+        str,
+        f"whether a 429 tells limit, use and wait in its message: {', '.join(MESSAGES)}; "
+        "auto is yes, and no where there are no headers",
+    )
     per_model: bool = _option(default=False, parse=bool, about="limits hold for each model")
     latency_s: float = _option(0.0, float, "mean time to the first token, in seconds")
     token_latency_s: float = _option(0.0, float, "time for each token of the answer, in seconds")
@@ -53,6 +64,8 @@ class MockConfig:
     def __post_init__(self) -> None:
         _check_choice("model", self.model, tuple(MODELS))
         _check_choice("charge", self.charge, CHARGES)
+        _check_choice("headers", self.headers, tuple(FAMILIES))
+        _check_choice("message", self.message, MESSAGES)
         for name in ("rpm", "tpm"):
             limit = getattr(self, name)
             if limit is not None and limit < 1:
@@ -79,6 +92,11 @@ class MockConfig:
         """Give dimension to amount per period, without those that are not limited."""
         both = {"requests": self.rpm, "tokens": self.tpm}
         return {name: limit for name, limit in both.items() if limit is not None}
+
+    @property
+    def tells_numbers(self) -> bool:
+        """Say whether the message of a 429 has limit, use and wait."""
+        return self.message == "yes" or (self.message == "auto" and self.headers != "none")
 
     @property
     def period_us(self) -> int:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from limiter.mock.answer import Answer, make_answer
 from limiter.mock.enforce import Admission, Refusal
+from limiter.mock.headers import FAMILIES, Told
 from limiter.mock.ledger import Ledger, Refused
-from limiter.mock.wire import FAULTS, limit_headers, refusal_body, retry_headers
+from limiter.mock.wire import FAULTS, plain_refusal_body, refusal_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +38,7 @@ class Running:
 
     Attributes:
         is_cut: whether the connection is to break in the middle of the answer.
+        charged_tokens: what the call was charged so far.
         told: the tokens of the answer that have been made so far, for which the caller pays.
     """
 
@@ -45,6 +47,7 @@ class Running:
     ledger: Ledger
     admission: Admission
     is_cut: bool
+    charged_tokens: int
     told: int = 0
     is_over: bool = False
 
@@ -54,6 +57,7 @@ class Provider:
 
     def __init__(self, config: MockConfig, clock_us: Callable[[], int]) -> None:
         self.config = config
+        self._family = FAMILIES[config.headers]
         self._now_us = clock_us
         self._offset_us = time.time_ns() // 1_000 - clock_us()
         self._ledgers: dict[str, Ledger] = {}
@@ -76,19 +80,24 @@ class Provider:
     def begin(self, call: Call) -> Running | Reply:
         """Admit a call, or say why not; who admits must end it."""
         ledger = self._ledger(call.model)
-        cost = {"requests": 1, "tokens": call.admission_tokens(self.config.charge)}
-        outcome = ledger.admit(cost, self._now_us())
-        headers = self._headers(ledger)
+        tokens = call.admission_tokens(self.config.charge)
+        outcome = ledger.admit({"requests": 1, "tokens": tokens}, self._now_us())
         if isinstance(outcome, Refusal):
-            return Reply(429, refusal_body(outcome, call.model), headers | retry_headers(outcome))
+            return self._refused(call, ledger, outcome)
         fault = self._draw_fault()
         if fault in FAULTS:
             status, body = FAULTS[fault]
-            return self.error(status, body, headers)
+            return self.error(status, body, self._headers(ledger, tokens))
         self._in_flight += 1
         self._max_in_flight = max(self._max_in_flight, self._in_flight)
         answer = make_answer(call, self.config)
-        return Running(call, answer, ledger, outcome, fault == "cut")
+        return Running(call, answer, ledger, outcome, fault == "cut", tokens)
+
+    def _refused(self, call: Call, ledger: Ledger, refusal: Refusal) -> Reply:
+        tells = self.config.tells_numbers
+        body = refusal_body(refusal, call.model) if tells else plain_refusal_body(call.model)
+        wait = self._family.wait(refusal.wait_us, refusal.dimension)
+        return Reply(429, body, self._headers(ledger) | wait)
 
     def _draw_fault(self) -> str:
         drawn = self._random.random()
@@ -105,15 +114,19 @@ class Provider:
         running.is_over = True
         self._in_flight -= 1
         if self.trues_up:
-            actual = {"tokens": running.answer.prompt_tokens + running.told}
+            running.charged_tokens = running.answer.prompt_tokens + running.told
+            actual = {"tokens": running.charged_tokens}
             running.ledger.settle(running.admission, actual, self._now_us())
 
     def headers(self, running: Running) -> dict[str, str]:
         """Tell the limits to a call that was admitted, as they stand now."""
-        return self._headers(running.ledger)
+        return self._headers(running.ledger, running.charged_tokens)
 
-    def _headers(self, ledger: Ledger) -> dict[str, str]:
-        return limit_headers(ledger.enforcer.view(self._now_us()))
+    def _headers(self, ledger: Ledger, charged_tokens: int | None = None) -> dict[str, str]:
+        now_us = self._now_us()
+        views = ledger.enforcer.view(now_us)
+        unix_us = now_us + self._offset_us
+        return self._family.limits(Told(views, self.config.period_us, unix_us, charged_tokens))
 
     def error(self, status: int, body: Any, headers: dict[str, str] | None = None) -> Reply:
         """Count an error, and give it as a reply."""

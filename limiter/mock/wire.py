@@ -1,7 +1,7 @@
-"""Headers and error bodies as OpenAI writes them. Pure text and arithmetic.
+"""Durations and error bodies as OpenAI writes them. Pure text and arithmetic.
 
-The wording and the numbers follow messages and headers that OpenAI's API really sent: waits and
-resets are Go durations floored to the millisecond, `retry-after` is in whole seconds, rounded up.
+The wording and the numbers follow messages that OpenAI's API really sent: waits are Go durations,
+floored to the millisecond.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from limiter.mock.enforce import Refusal
-    from limiter.mock.meters import View
 
 ORGANIZATION = "org-mock"
 UNITS = {"requests": "requests per min (RPM)", "tokens": "tokens per min (TPM)"}
@@ -30,26 +29,6 @@ def go_duration(span_us: int) -> str:
         return seconds
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes}m{seconds}" if hours else f"{minutes}m{seconds}"
-
-
-def limit_headers(views: Mapping[str, View]) -> dict[str, str]:
-    """Give x-ratelimit-{limit,remaining,reset}-{requests,tokens}."""
-    headers = {}
-    for name, view in views.items():
-        headers[f"x-ratelimit-limit-{name}"] = str(view.limit)
-        headers[f"x-ratelimit-remaining-{name}"] = str(view.remaining)
-        headers[f"x-ratelimit-reset-{name}"] = go_duration(view.reset_us)
-    return headers
-
-
-def retry_headers(refusal: Refusal) -> dict[str, str]:
-    """Give retry-after and retry-after-ms; nothing when waiting would not help."""
-    if refusal.wait_us is None:
-        return {}
-    return {
-        "retry-after": str(max(1, -(-refusal.wait_us // 1_000_000))),
-        "retry-after-ms": str(refusal.wait_us // 1_000),
-    }
 
 
 def error_body(message: str, kind: str, code: str | None, param: str | None = None) -> Any:
@@ -76,6 +55,12 @@ def refusal_body(refusal: Refusal, model: str) -> Any:
             f"Please try again in {go_duration(refusal.wait_us)}. {VISIT}"
         )
     return error_body(text, refusal.dimension, "rate_limit_exceeded")
+
+
+def plain_refusal_body(model: str) -> Any:
+    """Give the body of a 429 that tells neither what was too much nor when to come again."""
+    text = f"Rate limit reached for {model}."
+    return error_body(text, "rate_limit_error", "rate_limit_exceeded")
 
 
 FAULTS: Mapping[str, tuple[int, Any]] = {

@@ -6,9 +6,6 @@ import asyncio
 import contextlib
 import json
 import threading
-import time
-import urllib.error
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
@@ -17,9 +14,7 @@ import pytest
 from starlette.requests import ClientDisconnect
 
 from limiter.mock import MockConfig, background, create_app
-
-HELLO = [{"role": "user", "content": "hello"}]
-HELLO_TOKENS = 2 + 1 + 1  # ceil(5 / 4) + messages + 1
+from tests.mock.asking import HELLO, HELLO_TOKENS, ask, client_of, post, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +27,6 @@ def server():
 def client(server):
     with openai.OpenAI(base_url=server.base_url, api_key="any", max_retries=0) as made:
         yield made
-
-
-def client_of(server, **options):
-    return openai.OpenAI(base_url=server.base_url, api_key="any", max_retries=0, **options)
-
-
-def ask(client, **options):
-    return client.chat.completions.create(model="gpt-4o", messages=HELLO, **options)
 
 
 def test_chat_answers_with_usage(client):
@@ -228,13 +215,6 @@ def ask_quickly(config):
         return ask(client).usage.total_tokens
 
 
-def wait_until(holds, patience_s=20.0):
-    deadline = time.monotonic() + patience_s
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_calls_in_flight_do_not_wait_for_each_other():
     """Calls that take some time are under way side by side."""
     config = MockConfig(latency_s=0.3)
@@ -304,16 +284,6 @@ def test_models_share_one_quota_unless_told_otherwise():
             stats = server.stats()
             assert (stats["accepted"], stats["refused"]) == (2 - refused, refused)
             assert ("models" in stats) == per_model
-
-
-def post(url, data, method="POST"):
-    request = urllib.request.Request(url, data, method=method)
-    try:
-        with urllib.request.urlopen(request) as response:
-            return response.status, json.loads(response.read()), response.headers
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, json.loads(error.read()), error.headers
 
 
 @pytest.mark.parametrize(

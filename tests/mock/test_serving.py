@@ -32,6 +32,8 @@ def test_a_configuration_survives_the_command_line():
         model="sliding",
         charge="usage",
         charge_refusals=True,
+        headers="azure",
+        message="no",
         per_model=True,
         latency_s=0.25,
         token_latency_s=0.5,
@@ -57,6 +59,8 @@ def test_a_configuration_survives_the_command_line():
     [
         {"model": "leaky"},
         {"charge": "nothing"},
+        {"headers": "google"},
+        {"message": "perhaps"},
         {"rpm": 0},
         {"tpm": -1},
         {"period_s": 0},

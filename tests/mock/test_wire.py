@@ -16,8 +16,9 @@ from limiter.mock import MockConfig
 from limiter.mock.answer import chat_body, chat_events, make_answer, responses_events
 from limiter.mock.call import BadBodyError, chat_tokens, read_call
 from limiter.mock.enforce import Enforcer, Refusal
+from limiter.mock.headers import Told, openai_limits, openai_wait
 from limiter.mock.meters import View
-from limiter.mock.wire import go_duration, limit_headers, refusal_body, retry_headers
+from limiter.mock.wire import go_duration, refusal_body
 
 # (text bytes, messages, images) and what the headers said was used: a few of the recorded
 # exchanges, kept here for when the whole file is not at hand.
@@ -96,9 +97,8 @@ def test_refusals_say_what_openai_s_do(refusal, sentence):
 
 def test_retry_headers_round_seconds_up_and_milliseconds_down():
     """19.3632 s is retry-after 20 and retry-after-ms 19363; no wait is no header."""
-    told = retry_headers(Refusal("tokens", 500_000, 461_092, 200_268, 19_363_200))
-    assert told == {"retry-after": "20", "retry-after-ms": "19363"}
-    assert retry_headers(Refusal("tokens", 1, 0, 2, None)) == {}
+    assert openai_wait(19_363_200, "tokens") == {"retry-after": "20", "retry-after-ms": "19363"}
+    assert openai_wait(None, "tokens") == {}
 
 
 @given(st.integers(1, 10**8), st.integers(0, 10**8))
@@ -106,7 +106,7 @@ def test_a_bucket_s_reset_is_used_times_window_over_limit(limit, used):
     """reset = (limit - remaining) x 60 s / limit, as in 1,165 of 1,175 recorded responses."""
     enforcer = Enforcer("bucket", {"tokens": limit})
     enforcer.meters["tokens"].take(used := min(used, limit), 0)
-    assert limit_headers(enforcer.view(0)) == {
+    assert openai_limits(Told(enforcer.view(0), 60_000_000, 0)) == {
         "x-ratelimit-limit-tokens": str(limit),
         "x-ratelimit-remaining-tokens": str(limit - used),
         "x-ratelimit-reset-tokens": go_duration(used * 60_000_000 // limit),
