@@ -37,7 +37,7 @@ class Admission:
     """Be a call that was admitted, with what it took; `settle` gives it back to its enforcer.
 
     Attributes:
-        cost: what it cost, in all dimensions.
+        cost: what it has cost so far, in all dimensions.
         charges: what it took, and from which meter: a limit may be lifted and set again meanwhile.
     """
 
@@ -129,6 +129,7 @@ class Enforcer:
             if admission.cost.get(name, amount) == amount:
                 continue
             difference[name] = amount - admission.cost[name]
+            admission.cost[name] = amount
             if name in admission.charges:
                 meter, charge = admission.charges[name]
                 meter.settle(charge, amount, now_us)

@@ -12,6 +12,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from limiter.mock.answer import Answer, make_answer
+from limiter.mock.call import TRUED_UP
 from limiter.mock.enforce import Admission, Refusal
 from limiter.mock.headers import FAMILIES, Told
 from limiter.mock.ledger import Ledger, Refused
@@ -38,7 +39,6 @@ class Running:
 
     Attributes:
         is_cut: whether the connection is to break in the middle of the answer.
-        charged_tokens: what the call was charged so far.
         told: the tokens of the answer that have been made so far, for which the caller pays.
     """
 
@@ -47,7 +47,6 @@ class Running:
     ledger: Ledger
     admission: Admission
     is_cut: bool
-    charged_tokens: int
     told: int = 0
     is_over: bool = False
 
@@ -75,23 +74,25 @@ class Provider:
     @property
     def trues_up(self) -> bool:
         """Say whether a call is charged at its end what it used."""
-        return self.config.charge == "usage"
+        return self.config.charge in TRUED_UP
 
     def begin(self, call: Call) -> Running | Reply:
         """Admit a call, or say why not; who admits must end it."""
         ledger = self._ledger(call.model)
-        tokens = call.admission_tokens(self.config.charge)
-        outcome = ledger.admit({"requests": 1, "tokens": tokens}, self._now_us())
+        cost = {"requests": 1, "tokens": call.admission_tokens(self.config.charge)}
+        outcome = ledger.admit(cost, self._now_us())
         if isinstance(outcome, Refusal):
             return self._refused(call, ledger, outcome)
         fault = self._draw_fault()
         if fault in FAULTS:
+            # What failed wrote nothing: of what was reserved for its answer, it keeps none.
+            self._true_up(ledger, outcome, call.prompt_tokens)
             status, body = FAULTS[fault]
-            return self.error(status, body, self._headers(ledger, tokens))
+            return self.error(status, body, self._headers(ledger, outcome))
         self._in_flight += 1
         self._max_in_flight = max(self._max_in_flight, self._in_flight)
         answer = make_answer(call, self.config)
-        return Running(call, answer, ledger, outcome, fault == "cut", tokens)
+        return Running(call, answer, ledger, outcome, fault == "cut")
 
     def _refused(self, call: Call, ledger: Ledger, refusal: Refusal) -> Reply:
         tells = self.config.tells_numbers
@@ -108,25 +109,28 @@ class Provider:
         return ""
 
     def end(self, running: Running) -> None:
-        """Charge what was used; the second time, do nothing."""
+        """Charge what was used, if it is trued up; the second time, do nothing."""
         if running.is_over:
             return
         running.is_over = True
         self._in_flight -= 1
+        used = running.answer.prompt_tokens + running.told
+        self._true_up(running.ledger, running.admission, used)
+
+    def _true_up(self, ledger: Ledger, admission: Admission, tokens: int) -> None:
         if self.trues_up:
-            running.charged_tokens = running.answer.prompt_tokens + running.told
-            actual = {"tokens": running.charged_tokens}
-            running.ledger.settle(running.admission, actual, self._now_us())
+            ledger.settle(admission, {"tokens": tokens}, self._now_us())
 
     def headers(self, running: Running) -> dict[str, str]:
         """Tell the limits to a call that was admitted, as they stand now."""
-        return self._headers(running.ledger, running.charged_tokens)
+        return self._headers(running.ledger, running.admission)
 
-    def _headers(self, ledger: Ledger, charged_tokens: int | None = None) -> dict[str, str]:
+    def _headers(self, ledger: Ledger, admission: Admission | None = None) -> dict[str, str]:
         now_us = self._now_us()
         views = ledger.enforcer.view(now_us)
-        unix_us = now_us + self._offset_us
-        return self._family.limits(Told(views, self.config.period_us, unix_us, charged_tokens))
+        charged = None if admission is None else admission.cost["tokens"]
+        told = Told(views, self.config.period_us, now_us + self._offset_us, charged)
+        return self._family.limits(told)
 
     def error(self, status: int, body: Any, headers: dict[str, str] | None = None) -> Reply:
         """Count an error, and give it as a reply."""

@@ -12,6 +12,7 @@ import pytest
 
 HELLO = [{"role": "user", "content": "hello"}]
 HELLO_TOKENS = 2 + 1 + 1  # ceil(5 / 4) + messages + 1
+HELLO_BILLED = 2 + 4 + 3  # ceil(5 / 4) + the frame of a message + the start of the reply
 
 
 def client_of(server, **options):

@@ -14,7 +14,7 @@ import pytest
 from starlette.requests import ClientDisconnect
 
 from limiter.mock import MockConfig, background, create_app
-from tests.mock.asking import HELLO, HELLO_TOKENS, ask, client_of, post, wait_until
+from tests.mock.asking import HELLO, HELLO_BILLED, HELLO_TOKENS, ask, client_of, post, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +169,53 @@ def test_usage_is_charged_at_completion():
         stats = server.stats()
         assert stats["tokens_accepted"] == 2 * total
         assert stats["limits"]["tokens"]["remaining"] == 10_000 - 2 * total
+
+
+@pytest.mark.parametrize(
+    ("charge", "at_start", "at_end"),
+    [
+        ("admission", HELLO_TOKENS, HELLO_TOKENS),
+        ("documented", 2 + 400, 2 + 400),
+        ("usage", HELLO_TOKENS, HELLO_BILLED + 100),
+        ("reserve", HELLO_BILLED + 400, HELLO_BILLED + 100),
+    ],
+)
+def test_each_charge_takes_its_amount_at_the_start_and_at_the_end(charge, at_start, at_end):
+    """Of a call with max_tokens=400 whose answer has 100: a stream's headers show the start."""
+    config = MockConfig(rpm=None, tpm=10_000, charge=charge, answer_share=0.25)
+    with background(config, clock_us=lambda: 0) as server, client_of(server) as client:
+        with client.chat.completions.with_streaming_response.create(
+            model="gpt-4o", messages=HELLO, max_tokens=400, stream=True
+        ) as raw:
+            told = int(raw.headers["x-ratelimit-remaining-tokens"])
+            list(raw.parse())
+        assert told == 10_000 - at_start
+        wait_until(lambda: server.stats()["in_flight"] == 0)
+        assert server.stats()["limits"]["tokens"]["level"] == 10_000 - at_end
+        assert server.stats()["tokens_accepted"] == at_end
+
+
+def test_usage_may_leave_debt_and_a_reservation_never_does():
+    """A call that is charged afterwards gets in on its input, and overdraws what is left."""
+    for charge, served in (("usage", True), ("reserve", False)):
+        config = MockConfig(rpm=None, tpm=100, charge=charge, answer_share=0.25)
+        with background(config, clock_us=lambda: 0) as server, client_of(server) as client:
+            try:
+                ask(client, max_tokens=1_000)
+            except openai.RateLimitError:
+                assert not served
+            level = server.stats()["limits"]["tokens"]["level"]
+            assert level == (100 - HELLO_BILLED - 250 if served else 100)
+
+
+def test_a_failed_call_gives_back_what_was_reserved_for_its_answer():
+    """It wrote nothing, so it keeps its input's cost alone."""
+    config = MockConfig(rpm=None, tpm=10_000, charge="reserve", error_rate=1.0)
+    with background(config, clock_us=lambda: 0) as server, client_of(server) as client:
+        with pytest.raises(openai.InternalServerError) as caught:
+            ask(client, max_tokens=400)
+        left = caught.value.response.headers["x-ratelimit-remaining-tokens"]
+        assert int(left) == 10_000 - HELLO_BILLED
 
 
 def test_who_leaves_a_stream_pays_for_what_was_told():
