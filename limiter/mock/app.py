@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from limiter.errors import ConfigError
 from limiter.mock import answer as answers
 from limiter.mock.call import BadBodyError, read_call
 from limiter.mock.provider import Provider, Reply, Running
@@ -153,14 +154,32 @@ class Mock:
         data = [{"id": m, "object": "model", "created": 0, "owned_by": "mock"} for m in MODELS]
         return _json({"object": "list", "data": data})
 
-    async def stats(self, _request: Request) -> Response:
-        """Give all counts."""
-        return _json(self.provider.stats())
-
     async def reset(self, _request: Request) -> Response:
         """Forget the counts, not the levels."""
         self.provider.reset()
         return _json({"reset": True})
+
+    async def timeline(self, request: Request) -> Response:
+        """Give what happened in each second since `?since=`, a Unix time."""
+        given = request.query_params.get("since", "0")
+        try:
+            since_s = float(given)
+        except ValueError:
+            return _bad_command(f"since={given!r:.40}: give a Unix time in seconds", "since")
+        return _json(self.provider.timeline(since_s))
+
+    async def told(self, tell: Callable[[], dict[str, Any]], _request: Request) -> Response:
+        """Say what holds."""
+        return _json(tell())
+
+    async def command(self, do: Callable[[bytes], dict[str, Any]], request: Request) -> Response:
+        """Follow a command, and say what holds then."""
+        try:
+            return _json(do(await request.body()))
+        except BadBodyError as exc:
+            return _bad_command(str(exc), exc.param)
+        except ConfigError as exc:
+            return _bad_command(str(exc))
 
     async def refuse_route(self, request: Request, exc: Exception) -> Response:
         """Give unknown paths and methods OpenAI's errors."""
@@ -192,13 +211,18 @@ def _reply(reply: Reply) -> Response:
     return Response(_encode(reply.body), reply.status, reply.headers, "application/json")
 
 
+def _bad_command(text: str, param: str | None = None) -> Response:
+    return _reply(Reply(400, error_body(text, "invalid_request_error", None, param), {}))
+
+
 def _json(body: Any) -> Response:
     return _reply(Reply(200, body, {}))
 
 
 def build(config: MockConfig, clock_us: Callable[[], int]) -> Starlette:
     """Lay the routes."""
-    mock = Mock(Provider(config, clock_us))
+    provider = Provider(config, clock_us)
+    mock = Mock(provider)
     calls = [
         Route(prefix + path, partial(mock.handle, kind), methods=["POST"])
         for prefix in PREFIXES
@@ -207,9 +231,18 @@ def build(config: MockConfig, clock_us: Callable[[], int]) -> Starlette:
     others = [
         Route("/v1/models", mock.models),
         Route("/openai/v1/models", mock.models),
-        Route("/stats", mock.stats),
+        Route("/stats", partial(mock.told, provider.stats)),
         Route("/stats/reset", mock.reset, methods=["POST"]),
+        Route("/timeline", mock.timeline),
     ]
+    commands = {
+        "/limits": (provider.limits, provider.relimit),
+        "/refuse": (provider.refusals, provider.refuse),
+        "/faults": (provider.faults, provider.fail),
+    }
+    for path, (tell, do) in commands.items():
+        others.append(Route(path, partial(mock.told, tell)))
+        others.append(Route(path, partial(mock.command, do), methods=["POST"]))
     return Starlette(
         routes=[*calls, *others],
         exception_handlers={HTTPException: mock.refuse_route},

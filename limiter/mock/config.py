@@ -56,6 +56,9 @@ class MockConfig:
         "auto is yes, and no where there are no headers",
     )
     per_model: bool = _option(default=False, parse=bool, about="limits hold for each model")
+    max_concurrency: int | None = _option(
+        None, _number_or_none, "calls at once, or none; above it a 429 without a hint"
+    )
     latency_s: float = _option(0.0, float, "mean time to the first token, in seconds")
     token_latency_s: float = _option(0.0, float, "time for each token of the answer, in seconds")
     jitter: float = _option(
@@ -79,7 +82,7 @@ class MockConfig:
         _check_choice("charge", self.charge, tuple(CHARGES))
         _check_choice("headers", self.headers, tuple(FAMILIES))
         _check_choice("message", self.message, MESSAGES)
-        for name in ("rpm", "tpm"):
+        for name in ("rpm", "tpm", "max_concurrency"):
             limit = getattr(self, name)
             if limit is not None and limit < 1:
                 raise ConfigError(f"{name}={limit} admits nothing: give 1 or more, or None")

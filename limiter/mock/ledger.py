@@ -17,7 +17,11 @@ Refused = Literal["refused", "refused_by_command", "refused_by_concurrency"]
 
 
 class Ledger:
-    """Be an enforcer with statistics. `reset` forgets the statistics, never the levels."""
+    """Be an enforcer with statistics. `reset` forgets the statistics, never the levels.
+
+    Attributes:
+        in_flight: the calls between admission and completion; who lets them in and out counts them.
+    """
 
     def __init__(self, config: MockConfig, clock_offset_us: int) -> None:
         self.enforcer = Enforcer(
@@ -26,6 +30,7 @@ class Ledger:
             charge_refusals=config.charge_refusals,
             period_us=config.period_us,
         )
+        self.in_flight = 0
         self._offset_us = clock_offset_us
         self.reset()
 

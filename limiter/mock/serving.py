@@ -166,21 +166,45 @@ class MockServer:
         return self.base_url.removesuffix("/v1")
 
     def stats(self) -> dict[str, Any]:
-        """Give what GET /stats says."""
+        """Give what GET /stats says: counts since the start, and the levels now."""
         return self._ask("GET", "/stats")
 
     def reset_stats(self) -> None:
         """Forget the counts; the levels stay."""
         self._ask("POST", "/stats/reset")
 
-    def _ask(self, method: str, path: str) -> dict[str, Any]:
+    def timeline(self, since_s: float = 0.0) -> dict[str, Any]:
+        """Give what GET /timeline says: `seconds`, one row for each that had events."""
+        return self._ask("GET", f"/timeline?since={since_s!r}")
+
+    def set_limits(self, **limits: int | None) -> dict[str, Any]:
+        """Hold another `rpm` or `tpm` from now on (None: no limit), and give those that hold.
+
+        Raises:
+            ConfigError: the command makes no sense, and changed nothing; so for the other two.
+        """
+        return self._ask("POST", "/limits", limits)
+
+    def refuse(self, **how: Any) -> dict[str, Any]:
+        """Refuse calls on command, with the fields of POST /refuse: `refuse(cooldown_s=2)`."""
+        return self._ask("POST", "/refuse", how)
+
+    def set_faults(self, **how: Any) -> dict[str, Any]:
+        """Make calls fail, with the fields of POST /faults: `set_faults(status=401, count=1)`."""
+        return self._ask("POST", "/faults", how)
+
+    def _ask(self, method: str, path: str, command: Any = None) -> dict[str, Any]:
         with closing(HTTPConnection(urlsplit(self.base_url).netloc, timeout=10)) as connection:
             if self.uds:
                 connection.sock = socket.socket(socket.AF_UNIX)
                 connection.sock.connect(self.uds)
-            connection.request(method, path)
-            said: dict[str, Any] = json.loads(connection.getresponse().read())
-            return said
+            body = None if command is None else json.dumps(command)
+            connection.request(method, path, body)
+            response = connection.getresponse()
+            said: dict[str, Any] = json.loads(response.read())
+        if response.status != 200:
+            raise ConfigError(f"{method} {path}: {said['error']['message']}")
+        return said
 
 
 @contextmanager
