@@ -29,9 +29,9 @@ LONGEST_TOKENS = 4_096
 
 CHARGES = {
     "admission": "its input, as OpenAI was seen to",
-    "documented": "its input and max_tokens, kept, as OpenAI and Azure document",
-    "usage": "its input, then what it used, which may leave debt",
-    "reserve": "its input and max_tokens, then what it used, as Bedrock and Cerebras",
+    "documented": "its input and max_tokens, kept, as OpenAI and Azure write",
+    "usage": "its input, at the end what it used, which may leave debt",
+    "reserve": "its input and max_tokens, at the end what it used, as Bedrock does",
 }
 TRUED_UP = frozenset({"usage", "reserve"})
 

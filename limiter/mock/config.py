@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 
 MESSAGES = ("auto", "yes", "no")
 
+# The first field of each group of flags, with the group's title.
+GROUPS = {
+    "rpm": "limits",
+    "latency_s": "answers",
+    "error_rate": "faults, at random",
+    "host": "address",
+}
+
 
 def _number_or_none(text: str) -> int | None:
     return None if text == "none" else int(text)
@@ -43,7 +51,7 @@ class MockConfig:
     charge: str = _option(
         "admission",
         str,
-        "what a call costs: " + "; ".join(f"{name}: {about}" for name, about in CHARGES.items()),
+        "what a call costs: " + ", ".join(f"{name} ({about})" for name, about in CHARGES.items()),
     )
     charge_refusals: bool = _option(default=False, parse=bool, about="a 429 costs one request")
     headers: str = _option(
@@ -52,21 +60,21 @@ class MockConfig:
     message: str = _option(
         "auto",
         str,
-        f"whether a 429 tells limit, use and wait in its message: {', '.join(MESSAGES)}; "
-        "auto is yes, and no where there are no headers",
+        f"whether a 429's message has limit, use and wait: {', '.join(MESSAGES)}; "
+        "auto is no with headers none, else yes",
     )
     per_model: bool = _option(default=False, parse=bool, about="limits hold for each model")
     max_concurrency: int | None = _option(
-        None, _number_or_none, "calls at once, or none; above it a 429 without a hint"
+        None, _number_or_none, "calls at once, or none; what is above gets a 429 without a hint"
     )
     latency_s: float = _option(0.0, float, "mean time to the first token, in seconds")
     token_latency_s: float = _option(0.0, float, "time for each token of the answer, in seconds")
     jitter: float = _option(
-        0.0, float, "share by which latencies, and answers by share, vary up and down, 0 to 1"
+        0.0, float, "share by which latencies, and answers by answer-share, vary up and down"
     )
     answer_tokens: int = _option(129, int, "median length of an answer")
     answer_share: float | None = _option(
-        None, _share_or_none, "length of an answer as a share of max_tokens, where a call sets it"
+        None, _share_or_none, "length of an answer as a share of max_tokens, where a call sets that"
     )
     seed: int = _option(0, int, "answers, latencies and faults follow from it")
     error_rate: float = _option(0.0, float, "share of admitted calls that get a 500")

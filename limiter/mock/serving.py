@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from limiter.errors import ConfigError
-from limiter.mock.config import MockConfig
+from limiter.mock.config import GROUPS, MockConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 LISTENING = "listening on "
+_IN_MID_RUN = """A running server follows commands: POST /limits {"rpm": 300}, POST /refuse
+{"cooldown_s": 2}, POST /faults {"status": 401, "count": 1}; a GET there says what holds. GET /stats
+has counts and levels, GET /timeline what came in each second of the last hour."""
 _NOT_STARTED = "the mock server did not start: see what it wrote to standard error"
 
 
@@ -292,19 +295,26 @@ def _arguments(config: MockConfig) -> list[str]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="limiter mock-server",
-        description="Serve an OpenAI-compatible API that enforces RPM and TPM as OpenAI does.",
+        usage="%(prog)s [options]",
+        description="Serve an OpenAI-compatible API that enforces RPM and TPM as providers do.",
+        epilog=_IN_MID_RUN,
     )
+    group: argparse._ActionsContainer = parser
     for one in fields(MockConfig):
+        if one.name in GROUPS:
+            group = parser.add_argument_group(GROUPS[one.name])
         about = one.metadata["about"]
         if one.metadata["parse"] is bool:
-            parser.add_argument(_flag(one.name), dest=one.name, action="store_true", help=about)
+            group.add_argument(_flag(one.name), dest=one.name, action="store_true", help=about)
         else:
-            parser.add_argument(
+            default = "none" if one.default is None else one.default
+            group.add_argument(
                 _flag(one.name),
                 dest=one.name,
                 type=one.metadata["parse"],
                 default=one.default,
-                help=f"{about} (default {one.default})",
+                metavar=one.name.rpartition("_")[2].upper(),
+                help=f"{about} (default {default})",
             )
     parser.add_argument("--stop-at-eof", action="store_true", help=argparse.SUPPRESS)
     return parser

@@ -14,6 +14,7 @@ import pytest
 
 from limiter.errors import ConfigError
 from limiter.mock import MockConfig, background, main
+from limiter.mock.config import GROUPS
 from limiter.mock.serving import _arguments, _parser
 
 
@@ -82,6 +83,18 @@ def test_a_senseless_configuration_is_refused(wrong, capsys):
     flags = [f"--{name.removesuffix('_s').replace('_', '-')}={v}" for name, v in wrong.items()]
     assert main(flags) == 2
     assert next(iter(wrong)) in capsys.readouterr().err
+
+
+def test_the_help_says_what_can_be_done_to_a_running_server(capsys):
+    """It names every command, and has every flag in a group with a title."""
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    for path in ("/limits", "/refuse", "/faults", "/stats", "/timeline"):
+        assert path in text
+    for title in GROUPS.values():
+        assert f"\n{title}:\n" in text
+    assert "None" not in text
 
 
 def test_the_command_line_announces_its_url_first_and_stops_on_sigterm():
