@@ -16,6 +16,8 @@ from hashlib import blake2b, shake_256
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from limiter.mock.call import LONGEST_TOKENS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from limiter.mock.config import MockConfig
 
 SPREAD = 0.66
-LONGEST_TOKENS = 4_096
 EMBEDDING_DIMENSIONS = 1_536
 CHUNK_TOKENS = 8
 
@@ -77,7 +78,7 @@ def make_answer(call: Call, config: MockConfig) -> Answer:
     random = Random(key)
     vary = 1 + config.jitter * random.uniform(-1, 1)
     count = 0 if call.kind == "embeddings" else call.n
-    wanted = [_length(random, config.answer_tokens) for _ in range(count)]
+    wanted = [_length(random, call, config) for _ in range(count)]
     cap = call.max_tokens or LONGEST_TOKENS
     return Answer(
         key,
@@ -89,8 +90,13 @@ def make_answer(call: Call, config: MockConfig) -> Answer:
     )
 
 
-def _length(random: Random, median: int) -> int:
-    return min(LONGEST_TOKENS, max(1, round(random.lognormvariate(math.log(median), SPREAD))))
+def _length(random: Random, call: Call, config: MockConfig) -> int:
+    if config.answer_share is not None and call.max_tokens:
+        vary = 1 + config.jitter * random.uniform(-1, 1)
+        length = config.answer_share * call.max_tokens * vary
+    else:
+        length = random.lognormvariate(math.log(config.answer_tokens), SPREAD)
+    return min(LONGEST_TOKENS, max(1, round(length)))
 
 
 def chunks(words: tuple[str, ...]) -> Iterator[tuple[str, int]]:

@@ -8,6 +8,8 @@ The charges follow what OpenAI's response headers showed (recorded exchanges, 20
 - Responses: the billed input tokens + a hidden scaffold of 19, or 217 with a function tool
   (gpt-4o and gpt-4.1 families).
 - Embeddings: about a quarter of the bytes of each input.
+
+`CHARGES` are the ways in which providers go on from there.
 """
 
 from __future__ import annotations
@@ -20,6 +22,18 @@ IMAGE_TOKENS = 765
 DEFAULT_MAX_TOKENS = 16
 SCAFFOLD_TOKENS = 19
 FUNCTION_SCAFFOLD_TOKENS = 217
+
+# The longest answer of the mock's models, which `reserve` takes where a body has no cap: Bedrock's
+# quota guide has it so, with the maximum of each model.
+LONGEST_TOKENS = 4_096
+
+CHARGES = {
+    "admission": "its input, as OpenAI was seen to",
+    "documented": "its input and max_tokens, kept, as OpenAI and Azure write",
+    "usage": "its input, at the end what it used, which may leave debt",
+    "reserve": "its input and max_tokens, at the end what it used, as Bedrock does",
+}
+TRUED_UP = frozenset({"usage", "reserve"})
 
 
 class BadBodyError(Exception):
@@ -71,9 +85,15 @@ class Call:
         return self.text_tokens + frames + schemas + IMAGE_TOKENS * self.images
 
     def admission_tokens(self, charge: str) -> int:
-        """Give what the call takes from the tokens before it runs, in a charge mode."""
+        """Give what the call takes from the tokens before it runs, in a charge mode.
+
+        Of `usage` that is its input only: no more is known of it yet, and the rest is charged when
+        it is. `reserve` takes the most that it can come to, by what will be billed.
+        """
         if self.kind == "embeddings":
             return max(1, self.text_tokens)
+        if charge == "reserve":
+            return self.prompt_tokens + self.n * (self.max_tokens or LONGEST_TOKENS)
         if charge == "documented":
             return self.text_tokens + self.n * (self.max_tokens or DEFAULT_MAX_TOKENS)
         if self.kind == "responses":

@@ -6,16 +6,30 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from limiter.errors import ConfigError
-from limiter.mock.enforce import MODELS
+from limiter.mock.call import CHARGES
+from limiter.mock.headers import FAMILIES
+from limiter.mock.meters import MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-CHARGES = ("admission", "documented", "usage")
+MESSAGES = ("auto", "yes", "no")
+
+# The first field of each group of flags, with the group's title.
+GROUPS = {
+    "rpm": "limits",
+    "latency_s": "answers",
+    "error_rate": "faults, at random",
+    "host": "address",
+}
 
 
 def _number_or_none(text: str) -> int | None:
     return None if text == "none" else int(text)
+
+
+def _share_or_none(text: str) -> float | None:
+    return None if text == "none" else float(text)
 
 
 def _option(default: Any, parse: Callable[[str], Any], about: str) -> Any:
@@ -34,13 +48,34 @@ class MockConfig:
     tpm: int | None = _option(30_000, _number_or_none, "tokens per period, or none")
     period_s: float = _option(60.0, float, "the period of rpm and tpm, in seconds")
     model: str = _option("bucket", str, f"how limits are enforced: {', '.join(MODELS)}")
-    charge: str = _option("admission", str, f"what a call costs: {', '.join(CHARGES)}")
+    charge: str = _option(
+        "admission",
+        str,
+        "what a call costs: " + ", ".join(f"{name} ({about})" for name, about in CHARGES.items()),
+    )
     charge_refusals: bool = _option(default=False, parse=bool, about="a 429 costs one request")
+    headers: str = _option(
+        "openai", str, f"whose headers tell of the limits: {', '.join(FAMILIES)}"
+    )
+    message: str = _option(
+        "auto",
+        str,
+        f"whether a 429's message has limit, use and wait: {', '.join(MESSAGES)}; "
+        "auto is no with headers none, else yes",
+    )
     per_model: bool = _option(default=False, parse=bool, about="limits hold for each model")
+    max_concurrency: int | None = _option(
+        None, _number_or_none, "calls at once, or none; what is above gets a 429 without a hint"
+    )
     latency_s: float = _option(0.0, float, "mean time to the first token, in seconds")
     token_latency_s: float = _option(0.0, float, "time for each token of the answer, in seconds")
-    jitter: float = _option(0.0, float, "share by which latencies vary up and down, 0 to 1")
+    jitter: float = _option(
+        0.0, float, "share by which latencies, and answers by answer-share, vary up and down"
+    )
     answer_tokens: int = _option(129, int, "median length of an answer")
+    answer_share: float | None = _option(
+        None, _share_or_none, "length of an answer as a share of max_tokens, where a call sets that"
+    )
     seed: int = _option(0, int, "answers, latencies and faults follow from it")
     error_rate: float = _option(0.0, float, "share of admitted calls that get a 500")
     overload_rate: float = _option(0.0, float, "share of admitted calls that get a 503")
@@ -52,8 +87,10 @@ class MockConfig:
 
     def __post_init__(self) -> None:
         _check_choice("model", self.model, tuple(MODELS))
-        _check_choice("charge", self.charge, CHARGES)
-        for name in ("rpm", "tpm"):
+        _check_choice("charge", self.charge, tuple(CHARGES))
+        _check_choice("headers", self.headers, tuple(FAMILIES))
+        _check_choice("message", self.message, MESSAGES)
+        for name in ("rpm", "tpm", "max_concurrency"):
             limit = getattr(self, name)
             if limit is not None and limit < 1:
                 raise ConfigError(f"{name}={limit} admits nothing: give 1 or more, or None")
@@ -64,6 +101,8 @@ class MockConfig:
         for name in ("latency_s", "token_latency_s"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name}={getattr(self, name)} is negative: give 0 or more")
+        if self.answer_share is not None and not 0 < self.answer_share <= 1:
+            raise ConfigError(f"answer_share={self.answer_share} is no share: give above 0, to 1")
         self._check_shares()
 
     def _check_shares(self) -> None:
@@ -79,6 +118,11 @@ class MockConfig:
         """Give dimension to amount per period, without those that are not limited."""
         both = {"requests": self.rpm, "tokens": self.tpm}
         return {name: limit for name, limit in both.items() if limit is not None}
+
+    @property
+    def tells_numbers(self) -> bool:
+        """Say whether the message of a 429 has limit, use and wait."""
+        return self.message == "yes" or (self.message == "auto" and self.headers != "none")
 
     @property
     def period_us(self) -> int:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from limiter.errors import ConfigError
-from limiter.mock.config import MockConfig
+from limiter.mock.config import GROUPS, MockConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 LISTENING = "listening on "
+_IN_MID_RUN = """A running server follows commands: POST /limits {"rpm": 300}, POST /refuse
+{"cooldown_s": 2}, POST /faults {"status": 401, "count": 1}; a GET there says what holds. GET /stats
+has counts and levels, GET /timeline what came in each second of the last hour."""
 _NOT_STARTED = "the mock server did not start: see what it wrote to standard error"
 
 
@@ -166,21 +169,45 @@ class MockServer:
         return self.base_url.removesuffix("/v1")
 
     def stats(self) -> dict[str, Any]:
-        """Give what GET /stats says."""
+        """Give what GET /stats says: counts since the start, and the levels now."""
         return self._ask("GET", "/stats")
 
     def reset_stats(self) -> None:
         """Forget the counts; the levels stay."""
         self._ask("POST", "/stats/reset")
 
-    def _ask(self, method: str, path: str) -> dict[str, Any]:
+    def timeline(self, since_s: float = 0.0) -> dict[str, Any]:
+        """Give what GET /timeline says: `seconds`, one row for each that had events."""
+        return self._ask("GET", f"/timeline?since={since_s!r}")
+
+    def set_limits(self, **limits: int | None) -> dict[str, Any]:
+        """Hold another `rpm` or `tpm` from now on (None: no limit), and give those that hold.
+
+        Raises:
+            ConfigError: the command makes no sense, and changed nothing; so for the other two.
+        """
+        return self._ask("POST", "/limits", limits)
+
+    def refuse(self, **how: Any) -> dict[str, Any]:
+        """Refuse calls on command, with the fields of POST /refuse: `refuse(cooldown_s=2)`."""
+        return self._ask("POST", "/refuse", how)
+
+    def set_faults(self, **how: Any) -> dict[str, Any]:
+        """Make calls fail, with the fields of POST /faults: `set_faults(status=401, count=1)`."""
+        return self._ask("POST", "/faults", how)
+
+    def _ask(self, method: str, path: str, command: Any = None) -> dict[str, Any]:
         with closing(HTTPConnection(urlsplit(self.base_url).netloc, timeout=10)) as connection:
             if self.uds:
                 connection.sock = socket.socket(socket.AF_UNIX)
                 connection.sock.connect(self.uds)
-            connection.request(method, path)
-            said: dict[str, Any] = json.loads(connection.getresponse().read())
-            return said
+            body = None if command is None else json.dumps(command)
+            connection.request(method, path, body)
+            response = connection.getresponse()
+            said: dict[str, Any] = json.loads(response.read())
+        if response.status != 200:
+            raise ConfigError(f"{method} {path}: {said['error']['message']}")
+        return said
 
 
 @contextmanager
@@ -268,19 +295,26 @@ def _arguments(config: MockConfig) -> list[str]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="limiter mock-server",
-        description="Serve an OpenAI-compatible API that enforces RPM and TPM as OpenAI does.",
+        usage="%(prog)s [options]",
+        description="Serve an OpenAI-compatible API that enforces RPM and TPM as providers do.",
+        epilog=_IN_MID_RUN,
     )
+    group: argparse._ActionsContainer = parser
     for one in fields(MockConfig):
+        if one.name in GROUPS:
+            group = parser.add_argument_group(GROUPS[one.name])
         about = one.metadata["about"]
         if one.metadata["parse"] is bool:
-            parser.add_argument(_flag(one.name), dest=one.name, action="store_true", help=about)
+            group.add_argument(_flag(one.name), dest=one.name, action="store_true", help=about)
         else:
-            parser.add_argument(
+            default = "none" if one.default is None else one.default
+            group.add_argument(
                 _flag(one.name),
                 dest=one.name,
                 type=one.metadata["parse"],
                 default=one.default,
-                help=f"{about} (default {one.default})",
+                metavar=one.name.rpartition("_")[2].upper(),
+                help=f"{about} (default {default})",
             )
     parser.add_argument("--stop-at-eof", action="store_true", help=argparse.SUPPRESS)
     return parser

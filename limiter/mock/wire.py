@@ -1,7 +1,7 @@
-"""Headers and error bodies as OpenAI writes them. Pure text and arithmetic.
+"""Durations and error bodies as OpenAI writes them. Pure text and arithmetic.
 
-The wording and the numbers follow messages and headers that OpenAI's API really sent: waits and
-resets are Go durations floored to the millisecond, `retry-after` is in whole seconds, rounded up.
+The wording and the numbers follow messages that OpenAI's API really sent: waits are Go durations,
+floored to the millisecond.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from limiter.mock.enforce import Refusal, View
+    from limiter.mock.enforce import Refusal
 
 ORGANIZATION = "org-mock"
 UNITS = {"requests": "requests per min (RPM)", "tokens": "tokens per min (TPM)"}
@@ -29,26 +29,6 @@ def go_duration(span_us: int) -> str:
         return seconds
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes}m{seconds}" if hours else f"{minutes}m{seconds}"
-
-
-def limit_headers(views: Mapping[str, View]) -> dict[str, str]:
-    """Give x-ratelimit-{limit,remaining,reset}-{requests,tokens}."""
-    headers = {}
-    for name, view in views.items():
-        headers[f"x-ratelimit-limit-{name}"] = str(view.limit)
-        headers[f"x-ratelimit-remaining-{name}"] = str(view.remaining)
-        headers[f"x-ratelimit-reset-{name}"] = go_duration(view.reset_us)
-    return headers
-
-
-def retry_headers(refusal: Refusal) -> dict[str, str]:
-    """Give retry-after and retry-after-ms; nothing when waiting would not help."""
-    if refusal.wait_us is None:
-        return {}
-    return {
-        "retry-after": str(max(1, -(-refusal.wait_us // 1_000_000))),
-        "retry-after-ms": str(refusal.wait_us // 1_000),
-    }
 
 
 def error_body(message: str, kind: str, code: str | None, param: str | None = None) -> Any:
@@ -71,10 +51,20 @@ def refusal_body(refusal: Refusal, model: str) -> Any:
     else:
         text = (
             f"Rate limit reached {where}: Limit {refusal.limit}, Used {refusal.used}, "
-            f"Requested {refusal.requested}. "
-            f"Please try again in {go_duration(refusal.wait_us)}. {VISIT}"
+            f"Requested {refusal.requested}.{try_again(refusal.wait_us)} {VISIT}"
         )
     return error_body(text, refusal.dimension, "rate_limit_exceeded")
+
+
+def try_again(wait_us: int | None) -> str:
+    """Give the sentence that tells a wait, with the space before it; nothing where there is none."""
+    return "" if wait_us is None else f" Please try again in {go_duration(wait_us)}."
+
+
+def plain_refusal_body(model: str) -> Any:
+    """Give the body of a 429 that tells neither what was too much nor when to come again."""
+    text = f"Rate limit reached for {model}."
+    return error_body(text, "rate_limit_error", "rate_limit_exceeded")
 
 
 FAULTS: Mapping[str, tuple[int, Any]] = {
@@ -103,3 +93,65 @@ FAULTS: Mapping[str, tuple[int, Any]] = {
         ),
     ),
 }
+
+
+SPENT_TEXT = (
+    "You exceeded your current quota, please check your plan and billing details. For more "
+    "information on this error, read the docs: "
+    "https://platform.openai.com/docs/guides/error-codes/api-errors."
+)
+
+# Codes that say that there is no money, by OpenAI's guide to error codes: waiting does not help.
+SPENT = frozenset(
+    {
+        "billing_hard_limit_reached",
+        "credit_balance_exhausted",
+        "insufficient_quota",
+        "organization_spend_limit_exceeded",
+        "organization_usage_limit_exceeded",
+        "project_spend_limit_exceeded",
+    }
+)
+
+
+def ordered_body(status: int, code: str, text: str | None, model: str, wait: str) -> Any:
+    """Give the body of a refusal on command; `text` replaces what the API would say."""
+    kind = "insufficient_quota" if code in SPENT else _kind(status)
+    said = {
+        "rate_limit_exceeded": f"Rate limit reached for {model}.{wait}",
+        "slow_down": FAULTS["slow_down"][1]["error"]["message"],
+        **dict.fromkeys(SPENT, SPENT_TEXT),
+    }
+    return error_body(text or said.get(code, f"The call was refused: {code}."), kind, code)
+
+
+def _kind(status: int) -> str:
+    if status == 429:
+        return "rate_limit_error"
+    return "server_error" if status >= 500 else "invalid_request_error"
+
+
+def failure_body(status: int, model: str) -> Any:
+    """Give the body of a call that fails with a status, in the words of real ones."""
+    known = {
+        401: error_body(
+            "Incorrect API key provided: any. "
+            "You can find your API key at https://platform.openai.com/account/api-keys.",
+            "invalid_request_error",
+            "invalid_api_key",
+        ),
+        403: error_body(
+            f"Project `proj_mock` does not have access to model `{model}`",
+            "invalid_request_error",
+            "model_not_found",
+        ),
+        404: error_body(
+            f"The model `{model}` does not exist or you do not have access to it.",
+            "invalid_request_error",
+            "model_not_found",
+        ),
+        429: error_body(SPENT_TEXT, "insufficient_quota", "insufficient_quota"),
+        **dict([FAULTS["error"], FAULTS["overload"]]),
+    }
+    text = f"The call failed with status {status}."
+    return known.get(status) or error_body(text, _kind(status), None)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limiter.mock.enforce import MINUTE_US, MODELS, Admission, Enforcer, Refusal
+from limiter.mock.enforce import MINUTE_US, Admission, Enforcer, Refusal
+from limiter.mock.meters import MODELS
 
 LIMIT = 600
 GAPS_US = st.one_of(
@@ -273,3 +274,64 @@ def test_a_shorter_period_is_the_same_law_faster():
     """With a period of 6 s, a bucket refills ten times as fast."""
     calls = [(0, LIMIT), (3_000_000, LIMIT // 2), (1, 1)]
     assert accepted("bucket", calls, period_us=6_000_000) == [(0, 600), (3_000_000, 300)]
+
+
+@EVERY_MODEL
+@given(calls=SMALL_CALLS, limit=st.integers(1, 3 * LIMIT))
+def test_what_is_used_stays_used_when_the_limit_changes(model, calls, limit):
+    """The level moves by new - old limit at that moment: a lower limit can leave debt."""
+    enforcer, now_us = Enforcer(model, {"tokens": LIMIT}), 0
+    for gap_us, amount in calls:
+        now_us += gap_us // 100
+        enforcer.admit({"tokens": amount}, now_us)
+    used = LIMIT - enforcer.view(now_us)["tokens"].remaining
+    enforcer.relimit({"tokens": limit}, now_us)
+    view = enforcer.view(now_us)["tokens"]
+    assert (view.limit, view.remaining) == (limit, max(0, limit - used))
+
+
+@EVERY_MODEL
+def test_a_lowered_limit_is_what_is_enforced(model):
+    """Debt keeps the next call waiting, for as long as the refusal says and no longer."""
+    enforcer, now_us = Enforcer(model, {"tokens": LIMIT}), 30_000_000
+    enforcer.settle(enforcer.admit({"tokens": 1}, 0), {"tokens": LIMIT}, 0)
+    enforcer.relimit({"tokens": 60}, now_us)
+    refusal = enforcer.admit({"tokens": 1}, now_us)
+    assert isinstance(refusal, Refusal)
+    assert isinstance(enforcer.admit({"tokens": 1}, now_us + refusal.wait_us - 1), Refusal)
+    assert isinstance(enforcer.admit({"tokens": 1}, now_us + refusal.wait_us), Admission)
+
+
+@EVERY_MODEL
+def test_a_raised_limit_is_there_at_once(model):
+    """Who was refused under the old limit is admitted under the new one, at the same moment."""
+    enforcer = Enforcer(model, {"tokens": 60})
+    outcomes = [enforcer.admit({"tokens": 1}, 0) for _ in range(61)]
+    assert isinstance(outcomes[-1], Refusal)
+    enforcer.relimit({"tokens": 6_000}, 0)
+    assert isinstance(enforcer.admit({"tokens": 1}, 0), Admission)
+
+
+def test_a_bucket_refills_at_the_new_rate_from_the_change_on():
+    """Before it at the old rate, after it at the new one: 600 a minute, then 60."""
+    enforcer = Enforcer("bucket", {"tokens": 600})
+    enforcer.admit({"tokens": 600}, 0)
+    enforcer.relimit({"tokens": 1_200}, 30_000_000)
+    assert enforcer.meters["tokens"].room(30_000_000) == 300 + 600
+    enforcer.relimit({"tokens": 60}, 30_000_000)
+    assert enforcer.meters["tokens"].room(30_000_000) == 300 - 540
+    assert enforcer.meters["tokens"].room(90_000_000) == 300 - 540 + 60
+
+
+@EVERY_MODEL
+def test_a_limit_that_is_lifted_and_set_again_starts_unused(model):
+    """Meanwhile nothing is counted; what was taken before goes back to the old count, not to it."""
+    enforcer = Enforcer(model, {"requests": 600, "tokens": LIMIT})
+    admission = enforcer.admit({"requests": 1, "tokens": 9}, 0)
+    enforcer.relimit({"requests": 600}, 0)
+    assert isinstance(enforcer.admit({"requests": 1, "tokens": 99 * LIMIT}, 0), Admission)
+    enforcer.relimit({"requests": 600, "tokens": LIMIT}, 0)
+    assert enforcer.settle(admission, {"tokens": 0}, 0) == {"tokens": -9}
+    assert enforcer.meters["tokens"].room(0) == enforcer.meters["tokens"].capacity
+    assert enforcer.view(0)["tokens"].remaining == LIMIT
+    assert enforcer.view(0)["requests"].remaining == 598

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
-import time
-import urllib.error
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 import openai
 import pytest
+from starlette.requests import ClientDisconnect
 
-from limiter.mock import MockConfig, background
-
-HELLO = [{"role": "user", "content": "hello"}]
-HELLO_TOKENS = 2 + 1 + 1  # ceil(5 / 4) + messages + 1
+from limiter.mock import MockConfig, background, create_app
+from tests.mock.asking import HELLO, HELLO_BILLED, HELLO_TOKENS, ask, client_of, post, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +27,6 @@ def server():
 def client(server):
     with openai.OpenAI(base_url=server.base_url, api_key="any", max_retries=0) as made:
         yield made
-
-
-def client_of(server, **options):
-    return openai.OpenAI(base_url=server.base_url, api_key="any", max_retries=0, **options)
-
-
-def ask(client, **options):
-    return client.chat.completions.create(model="gpt-4o", messages=HELLO, **options)
 
 
 def test_chat_answers_with_usage(client):
@@ -182,6 +171,53 @@ def test_usage_is_charged_at_completion():
         assert stats["limits"]["tokens"]["remaining"] == 10_000 - 2 * total
 
 
+@pytest.mark.parametrize(
+    ("charge", "at_start", "at_end"),
+    [
+        ("admission", HELLO_TOKENS, HELLO_TOKENS),
+        ("documented", 2 + 400, 2 + 400),
+        ("usage", HELLO_TOKENS, HELLO_BILLED + 100),
+        ("reserve", HELLO_BILLED + 400, HELLO_BILLED + 100),
+    ],
+)
+def test_each_charge_takes_its_amount_at_the_start_and_at_the_end(charge, at_start, at_end):
+    """Of a call with max_tokens=400 whose answer has 100: a stream's headers show the start."""
+    config = MockConfig(rpm=None, tpm=10_000, charge=charge, answer_share=0.25)
+    with background(config, clock_us=lambda: 0) as server, client_of(server) as client:
+        with client.chat.completions.with_streaming_response.create(
+            model="gpt-4o", messages=HELLO, max_tokens=400, stream=True
+        ) as raw:
+            told = int(raw.headers["x-ratelimit-remaining-tokens"])
+            list(raw.parse())
+        assert told == 10_000 - at_start
+        wait_until(lambda: server.stats()["in_flight"] == 0)
+        assert server.stats()["limits"]["tokens"]["level"] == 10_000 - at_end
+        assert server.stats()["tokens_accepted"] == at_end
+
+
+def test_usage_may_leave_debt_and_a_reservation_never_does():
+    """A call that is charged afterwards gets in on its input, and overdraws what is left."""
+    for charge, served in (("usage", True), ("reserve", False)):
+        config = MockConfig(rpm=None, tpm=100, charge=charge, answer_share=0.25)
+        with background(config, clock_us=lambda: 0) as server, client_of(server) as client:
+            try:
+                ask(client, max_tokens=1_000)
+            except openai.RateLimitError:
+                assert not served
+            level = server.stats()["limits"]["tokens"]["level"]
+            assert level == (100 - HELLO_BILLED - 250 if served else 100)
+
+
+def test_a_failed_call_gives_back_what_was_reserved_for_its_answer():
+    """It wrote nothing, so it keeps its input's cost alone."""
+    config = MockConfig(rpm=None, tpm=10_000, charge="reserve", error_rate=1.0)
+    with background(config, clock_us=lambda: 0) as server, client_of(server) as client:
+        with pytest.raises(openai.InternalServerError) as caught:
+            ask(client, max_tokens=400)
+        left = caught.value.response.headers["x-ratelimit-remaining-tokens"]
+        assert int(left) == 10_000 - HELLO_BILLED
+
+
 def test_who_leaves_a_stream_pays_for_what_was_told():
     """A stream that is dropped early is charged prompt and the tokens so far, not the estimate."""
     config = MockConfig(charge="usage", token_latency_s=0.02, answer_tokens=400)
@@ -196,17 +232,34 @@ def test_who_leaves_a_stream_pays_for_what_was_told():
         assert 0 < server.stats()["tokens_accepted"] < whole
 
 
+@pytest.mark.asyncio
+async def test_who_leaves_before_a_stream_begins_is_no_longer_in_flight():
+    """A call whose answer cannot even start is over: it keeps no slot, and no reservation."""
+    app = create_app(MockConfig(charge="usage"))
+    body = json.dumps({"model": "gpt-4o", "messages": HELLO, "stream": True}).encode()
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": body}
+
+    async def gone(_message):
+        raise OSError
+
+    async def keep(message):
+        sent.append(message)
+
+    call = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": []}
+    with contextlib.suppress(OSError, ClientDisconnect):
+        await app({**call, "asgi": {"spec_version": "2.4"}}, receive, gone)
+    await app({"type": "http", "method": "GET", "path": "/stats", "headers": []}, receive, keep)
+    stats = json.loads(sent[1]["body"])
+    assert (stats["accepted"], stats["in_flight"], stats["max_in_flight"]) == (1, 0, 1)
+
+
 def ask_quickly(config):
     fast = MockConfig(answer_tokens=config.answer_tokens)
     with background(fast) as server, client_of(server) as client:
         return ask(client).usage.total_tokens
-
-
-def wait_until(holds, patience_s=20.0):
-    deadline = time.monotonic() + patience_s
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_calls_in_flight_do_not_wait_for_each_other():
@@ -278,16 +331,6 @@ def test_models_share_one_quota_unless_told_otherwise():
             stats = server.stats()
             assert (stats["accepted"], stats["refused"]) == (2 - refused, refused)
             assert ("models" in stats) == per_model
-
-
-def post(url, data, method="POST"):
-    request = urllib.request.Request(url, data, method=method)
-    try:
-        with urllib.request.urlopen(request) as response:
-            return response.status, json.loads(response.read()), response.headers
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, json.loads(error.read()), error.headers
 
 
 @pytest.mark.parametrize(

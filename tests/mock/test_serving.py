@@ -14,6 +14,7 @@ import pytest
 
 from limiter.errors import ConfigError
 from limiter.mock import MockConfig, background, main
+from limiter.mock.config import GROUPS
 from limiter.mock.serving import _arguments, _parser
 
 
@@ -32,11 +33,15 @@ def test_a_configuration_survives_the_command_line():
         model="sliding",
         charge="usage",
         charge_refusals=True,
+        headers="azure",
+        message="no",
         per_model=True,
+        max_concurrency=8,
         latency_s=0.25,
         token_latency_s=0.5,
         jitter=0.1,
         answer_tokens=9,
+        answer_share=0.25,
         seed=-3,
         error_rate=0.1,
         overload_rate=0.2,
@@ -57,10 +62,15 @@ def test_a_configuration_survives_the_command_line():
     [
         {"model": "leaky"},
         {"charge": "nothing"},
+        {"headers": "google"},
+        {"message": "perhaps"},
         {"rpm": 0},
         {"tpm": -1},
+        {"max_concurrency": 0},
         {"period_s": 0},
         {"answer_tokens": 0},
+        {"answer_share": 0},
+        {"answer_share": 1.5},
         {"latency_s": -1},
         {"jitter": 2},
         {"error_rate": 0.6, "cut_rate": 0.6},
@@ -73,6 +83,18 @@ def test_a_senseless_configuration_is_refused(wrong, capsys):
     flags = [f"--{name.removesuffix('_s').replace('_', '-')}={v}" for name, v in wrong.items()]
     assert main(flags) == 2
     assert next(iter(wrong)) in capsys.readouterr().err
+
+
+def test_the_help_says_what_can_be_done_to_a_running_server(capsys):
+    """It names every command, and has every flag in a group with a title."""
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    for path in ("/limits", "/refuse", "/faults", "/stats", "/timeline"):
+        assert path in text
+    for title in GROUPS.values():
+        assert f"\n{title}:\n" in text
+    assert "None" not in text
 
 
 def test_the_command_line_announces_its_url_first_and_stops_on_sigterm():

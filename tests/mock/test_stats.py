@@ -62,6 +62,72 @@ def test_a_settled_call_counts_with_its_actual_cost():
     assert ledger.snapshot(0)["limits"]["tokens"]["remaining"] == 545
 
 
+def test_tokens_that_are_not_limited_count_with_their_actual_cost_too():
+    """What is counted does not depend on what is limited."""
+    ledger = Ledger(MockConfig(rpm=None, tpm=None), 0)
+    ledger.settle(ledger.admit({"requests": 1, "tokens": 20}, 0), {"tokens": 50}, 0)
+    assert ledger.snapshot(0)["tokens_accepted"] == 50
+
+
+def test_a_perfect_caller_keeps_a_share_of_one_when_the_limit_changes():
+    """Each token as it flows in, at the rate of the time, and the jump of the level at once."""
+    ledger = Ledger(MockConfig(rpm=None, tpm=600), 0)
+    ledger.admit({"tokens": 600}, 0)
+    for second in range(1, 91):
+        if second == 31:
+            ledger.relimit({"tokens": 1_200}, 30 * SECOND_US)
+            assert isinstance(ledger.admit({"tokens": 600}, 30 * SECOND_US), Admission)
+        per_second = 10 if second <= 30 else 20
+        assert isinstance(ledger.admit({"tokens": per_second}, second * SECOND_US), Admission)
+        share = ledger.snapshot(second * SECOND_US)["limits"]["tokens"]["share_after_burst"]
+        assert share == pytest.approx(1.0)
+    ledger.relimit({}, 100 * SECOND_US)
+    assert ledger.snapshot(100 * SECOND_US)["limits"] == {}
+    ledger.relimit({"tokens": 600}, 100 * SECOND_US)
+    assert ledger.snapshot(100 * SECOND_US)["limits"]["tokens"]["share_after_burst"] is None
+
+
+def test_the_time_line_counts_by_second():
+    """A row holds what came in its second and the levels after it; quiet seconds have none."""
+    ledger = Ledger(MockConfig(rpm=None, tpm=600), 1_000 * SECOND_US)
+    admission = ledger.admit({"requests": 1, "tokens": 500}, 500_000)
+    ledger.admit({"requests": 1, "tokens": 500}, 999_999)
+    ledger.refuse("refused_by_command", 3 * SECOND_US)
+    ledger.refuse("refused_by_concurrency", 3 * SECOND_US)
+    ledger.settle(admission, {"tokens": 700}, 3 * SECOND_US)
+    none = dict.fromkeys(("refused_by_command", "refused_by_concurrency"), 0)
+    first = {"at_s": 1_000, "accepted": 1, "refused": 1, **none, "tokens": 500}
+    assert ledger.timeline.since(0) == [
+        {**first, "levels": {"tokens": 105.0}},
+        {
+            "at_s": 1_003,
+            "accepted": 0,
+            "refused": 0,
+            "refused_by_command": 1,
+            "refused_by_concurrency": 1,
+            "tokens": 200,
+            "levels": {"tokens": -75.0},
+        },
+    ]
+    assert [row["at_s"] for row in ledger.timeline.since(1_000.9)] == [1_000, 1_003]
+    assert [row["at_s"] for row in ledger.timeline.since(1_001)] == [1_003]
+    snapshot = ledger.snapshot(3 * SECOND_US)
+    assert snapshot["limits"]["tokens"]["level"] == pytest.approx(-75, abs=0.001)
+    refused = [snapshot[name] for name in ("refused", *none)]
+    assert refused == [1, 1, 1]
+
+
+def test_the_time_line_keeps_an_hour():
+    """3,600 seconds, the current one with them; older rows go when a new event comes."""
+    ledger = Ledger(MockConfig(), 0)
+    for second in range(0, 4_001, 10):
+        ledger.admit({"requests": 1}, second * SECOND_US)
+    kept = [row["at_s"] for row in ledger.timeline.since(0)]
+    assert kept == [second for second in range(0, 4_001, 10) if second > 4_000 - 3_600]
+    ledger.reset()
+    assert ledger.timeline.since(0) == []
+
+
 def test_stats_over_http_have_times_of_the_wall_clock_and_can_be_reset():
     """First and last acceptance are Unix seconds; a reset forgets counts, but no level."""
     with background(MockConfig(rpm=10, tpm=None, charge_refusals=True)) as server:

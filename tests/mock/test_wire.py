@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from limiter.mock import MockConfig
 from limiter.mock.answer import chat_body, chat_events, make_answer, responses_events
 from limiter.mock.call import BadBodyError, chat_tokens, read_call
-from limiter.mock.enforce import Enforcer, Refusal, View
-from limiter.mock.wire import go_duration, limit_headers, refusal_body, retry_headers
+from limiter.mock.enforce import Enforcer, Refusal
+from limiter.mock.headers import Told, openai_limits, openai_wait
+from limiter.mock.meters import View
+from limiter.mock.wire import go_duration, refusal_body
 
 # (text bytes, messages, images) and what the headers said was used: a few of the recorded
 # exchanges, kept here for when the whole file is not at hand.
@@ -95,9 +97,8 @@ def test_refusals_say_what_openai_s_do(refusal, sentence):
 
 def test_retry_headers_round_seconds_up_and_milliseconds_down():
     """19.3632 s is retry-after 20 and retry-after-ms 19363; no wait is no header."""
-    told = retry_headers(Refusal("tokens", 500_000, 461_092, 200_268, 19_363_200))
-    assert told == {"retry-after": "20", "retry-after-ms": "19363"}
-    assert retry_headers(Refusal("tokens", 1, 0, 2, None)) == {}
+    assert openai_wait(19_363_200, "tokens") == {"retry-after": "20", "retry-after-ms": "19363"}
+    assert openai_wait(None, "tokens") == {}
 
 
 @given(st.integers(1, 10**8), st.integers(0, 10**8))
@@ -105,7 +106,7 @@ def test_a_bucket_s_reset_is_used_times_window_over_limit(limit, used):
     """reset = (limit - remaining) x 60 s / limit, as in 1,165 of 1,175 recorded responses."""
     enforcer = Enforcer("bucket", {"tokens": limit})
     enforcer.meters["tokens"].take(used := min(used, limit), 0)
-    assert limit_headers(enforcer.view(0)) == {
+    assert openai_limits(Told(enforcer.view(0), 60_000_000, 0)) == {
         "x-ratelimit-limit-tokens": str(limit),
         "x-ratelimit-remaining-tokens": str(limit - used),
         "x-ratelimit-reset-tokens": go_duration(used * 60_000_000 // limit),
@@ -172,6 +173,16 @@ def test_documented_charges_add_every_choice_s_cap():
     assert chat(max_completion_tokens=50, max_tokens=9).admission_tokens("documented") == 2 + 50
 
 
+def test_a_reservation_covers_whatever_the_call_can_be_billed():
+    """Billed input, and the cap of every choice; the longest answer there is where no cap is set."""
+    capped = chat(max_tokens=100, n=3)
+    assert capped.admission_tokens("reserve") == capped.prompt_tokens + 300
+    for body in ({"user": str(number)} for number in range(50)):
+        call = chat(**body, n=2)
+        answer = make_answer(call, MockConfig(answer_tokens=2_000))
+        assert answer.total_tokens <= call.admission_tokens("reserve")
+
+
 def test_responses_are_charged_their_input_and_a_scaffold():
     """Billed input + 19, or + 217 with a function tool."""
     asked = {"model": "gpt-4o", "input": "abcd", "instructions": "efgh"}
@@ -234,6 +245,24 @@ def test_answers_are_as_long_as_a_production_trace_s():
     capped = make_answer(chat(max_tokens=3, n=2), MockConfig())
     assert [len(words) for words in capped.choices] == [3, 3]
     assert capped.is_cut == (True, True)
+
+
+def test_answers_by_share_follow_max_tokens_and_not_answer_tokens():
+    """Exactly the share without jitter, around it with jitter, and never above the cap."""
+    exact = MockConfig(answer_share=0.25, answer_tokens=3)
+    assert make_answer(chat(max_tokens=400, n=2), exact).answer_tokens == 2 * 100
+    assert make_answer(chat(max_tokens=1), exact).answer_tokens == 1
+    varied = MockConfig(answer_share=0.25, jitter=0.5)
+    calls = [chat(max_tokens=400, user=str(i)) for i in range(500)]
+    lengths = [make_answer(call, varied).answer_tokens for call in calls]
+    assert len(set(lengths)) > 50
+    assert min(lengths) >= 50
+    assert max(lengths) <= 150
+    assert sum(lengths) / len(lengths) == pytest.approx(100, rel=0.05)
+    most = make_answer(calls[0], MockConfig(answer_share=1.0, jitter=1.0, seed=3))
+    assert most.answer_tokens <= 400
+    uncapped = make_answer(chat(), exact)
+    assert uncapped.answer_tokens == make_answer(chat(), MockConfig(answer_tokens=3)).answer_tokens
 
 
 def test_events_join_to_the_whole_answer():
