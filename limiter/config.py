@@ -42,12 +42,12 @@ VARIABLE = "LIMITER_CONFIG"
 _AMOUNTS = ("rpm", "tpm", "rpd", "tpd", "concurrency")
 _LISTS = ("limits", "tenant_limits")
 _TABLES = ("priorities", "tenants")
-_QUOTA_KEYS = (*_AMOUNTS, "burst", "models", "group", *_LISTS, *_TABLES)
+_QUOTA_KEYS = (*_AMOUNTS, "burst", "adaptive", "models", "group", *_LISTS, *_TABLES)
 _PRIORITY_KEYS = (
     "level", "floor", "share", "strict", "max_waiting", "timeout", "promote_after_s",
     "lend_after_s",
 )  # fmt: skip
-_LIMIT_KEYS = ("dimension", "amount", "per", "burst")
+_LIMIT_KEYS = ("dimension", "amount", "per", "burst", "adaptive")
 _PERIODS_S = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0, "none": None}
 
 
@@ -115,6 +115,8 @@ def _quota(where: str, name: str, value: object) -> Quota:
     # Each key by itself first, so that the message can name the one that is wrong.
     if "burst" in table:
         _checked(f"{where}.burst", Limit, "requests", 1, 60.0, table["burst"])
+    if "adaptive" in table:
+        _checked(f"{where}.adaptive", Limit, "requests", 1, adaptive=table["adaptive"])
     if not isinstance(table.get("models", []), list):
         raise ConfigError(f"{where}.models: is a list of names or patterns, as ['gpt-4o-mini*'].")
     for key in table:
@@ -170,8 +172,10 @@ def _limit(where: str, value: object) -> Limit:
     # A slot comes back when its call ends; every other dimension refills, by default by the minute.
     usual = "none" if table["dimension"] == "concurrency" else "minute"
     per = _period(f"{where}.per", table.get("per", usual))
-    burst = table.get("burst", "full")
-    limit: Limit = _checked(where, Limit, table["dimension"], table["amount"], per, burst)
+    limit: Limit = _checked(
+        where, Limit, table["dimension"], table["amount"], per, table.get("burst", "full"),
+        adaptive=table.get("adaptive", False),
+    )  # fmt: skip
     return limit
 
 

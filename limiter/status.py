@@ -37,6 +37,11 @@ class LimitStatus:
     pace: float = 1.0
     slots: int | None = None
 
+    @property
+    def capacity(self) -> int:
+        """Say how much may be used at once, as far as it is known."""
+        return self.limit.capacity if self.slots is None else self.slots
+
 
 @dataclass(frozen=True, slots=True)
 class PriorityStatus:

@@ -86,8 +86,7 @@ def _counts(tally: Tally) -> list[str]:
 
 def in_use(status: LimitStatus) -> float:
     """Return the share of a limit that is in use now, debt included; 1.2 is a debt of a fifth."""
-    whole = status.limit.capacity or status.limit.amount
-    return max(0.0, (status.limit.capacity - status.level) / whole)
+    return max(0.0, (status.capacity - status.level) / (status.capacity or status.limit.amount))
 
 
 def eta(tally: Tally, per_second: float) -> str:
@@ -153,12 +152,15 @@ def quota_lines(statuses: Statuses) -> list[RenderableType]:
         heading = [f"{status.waiting} waiting", f"{status.held} held"]
         if status.waiting and status.next_s is not None:
             heading.append(f"next in {status.next_s:.1f} s")
-        lines.append(Text.assemble((name, "bold"), "  " + " · ".join(heading)))
+        halts = " · ".join(["", *halted(status)])
+        lines.append(Text.assemble((name, "bold"), "  " + " · ".join(heading), (halts, "yellow")))
         priorities = policies(status)
         width = max(_LABEL, *map(len, (*status.limits, *priorities)))
         lines += [
-            Text.assemble(f"  {label:<{width}} ", bar(in_use(each)), f"  {in_use(each):>4.0%} in "
-                          f"use, {each.level:,} of {each.limit.capacity:,} left")
+            Text.assemble(
+                f"  {label:<{width}} ", bar(in_use(each)), f"  {in_use(each):>4.0%} in use, "
+                f"{each.level:,} of {each.capacity:,} left", ("".join(provider(each)), "dim"),
+            )
             for label, each in status.limits.items()
         ]  # fmt: skip
         lines += [
@@ -168,6 +170,31 @@ def quota_lines(statuses: Statuses) -> list[RenderableType]:
             for label, each in priorities.items()
         ]
     return lines
+
+
+def halted(status: QuotaStatus) -> Iterable[str]:
+    """Say what keeps calls back beside the levels, and how calls fare."""
+    if status.brake_s:
+        yield f"braked by the provider for {status.brake_s:.1f} s"
+    if status.circuit_s:
+        yield f"no calls for {status.circuit_s:.1f} s: they fail"
+    if status.failures:
+        yield f"{status.failures} failed in a row, {status.repeats_left} may be repeated"
+
+
+def provider(status: LimitStatus) -> Iterable[str]:
+    """Say what the provider told of a limit, and what came of it."""
+    if status.provider_level is not None and status.age_s is not None:
+        yield f" · provider: {status.provider_level:,} left {clock(status.age_s)} ago"
+        yield f", drift {status.drift:+,}" if status.drift else ""
+    if status.guard:
+        yield f" · {status.guard:,} kept back for others"
+    if status.pace < 1:
+        yield f" · at {status.pace:.0%} of its rate"
+    if status.declared is None:
+        yield " · learned"
+    elif status.declared != status.limit.amount:
+        yield f" · {status.declared:,} declared, {status.limit.amount:,} granted"
 
 
 def policies(status: QuotaStatus) -> Mapping[str, PriorityStatus]:

@@ -89,6 +89,13 @@ def as_dict(status: QuotaStatus) -> dict[str, Any]:
             "per_s": each.limit.per,
             "capacity": each.limit.capacity,
             "level": each.level,
+            "declared": each.declared,
+            "provider_level": each.provider_level,
+            "provider_age_s": each.age_s,
+            "drift": each.drift,
+            "guard": each.guard,
+            "pace": each.pace,
+            "slots": each.slots,
         }
         for label, each in status.limits.items()
     }
@@ -98,6 +105,10 @@ def as_dict(status: QuotaStatus) -> dict[str, Any]:
         "waiting": status.waiting,
         "held": status.held,
         "next_s": status.next_s,
+        "brake_s": status.brake_s,
+        "circuit_s": status.circuit_s,
+        "failures": status.failures,
+        "repeats_left": status.repeats_left,
         "priorities": {
             name: {"waiting": each.waiting, "wait_s": each.wait_s, **policy_as_dict(each.priority)}
             for name, each in status.priorities.items()

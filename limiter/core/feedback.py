@@ -42,10 +42,10 @@ class LimitRecord:
     at: int
     flow_at: int
     seen: int = 0
-    seen_at: int = 0
+    seen_at: int = -1
     drift: int = 0
     guard: int = 0
-    start: int = 0
+    start: int = -1
     base: int = 0
     least: int = FOREVER
     stale: int = 0
@@ -68,7 +68,7 @@ class LimitRecord:
         if not row.flags & MAY_RAISE or (mark is None and not row.flags & AT_END):
             return
         assert bucket.shift is not None
-        if self.start == 0:
+        if self.start < 0:
             self.start, self.base, self.least = now, bucket.shift, FOREVER
         self.least = min(self.least, drift)
         self.stale = max(self.stale, min(STALE_MAX_US, now - granted_us))
@@ -255,7 +255,7 @@ class Feedback:
         for i, bucket in enumerate(ledger.buckets, 1):
             limit, den = self.limits.get(i) or LimitRecord(now, now), bucket.den
             row += [
-                now - limit.seen_at if limit.seen_at > 0 else -1,
+                now - limit.seen_at if limit.seen_at >= 0 else -1,
                 _units(bucket.capacity * den - limit.seen, den), _units(limit.drift, den),
                 _units(limit.guard, den), bucket.num, bucket.capacity,
             ]  # fmt: skip

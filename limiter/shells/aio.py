@@ -252,7 +252,7 @@ class AsyncShell:
         elif not self.loop.is_closed():
             # What the call used is told soon; both can travel together.
             lane.line.post(request)
-            self.loop.call_later(ops.REPORT_S, self._kick, lane)
+            self.loop.call_later(ops.REPORT_S, self._send, lane)
 
     async def _learn(self, lane: Lane, name: str, request: Request) -> None:
         steps = ops.learn_gen(lane.line.definition.name, name, ops.told(request))
@@ -264,8 +264,12 @@ class AsyncShell:
             lane.line.redefine(learned)
         self.post(lane, request)
 
+    def _send(self, lane: Lane) -> None:
+        if lane.line.outbox:
+            self._kick(lane)
+
     def _kick(self, lane: Lane) -> None:
-        if lane.flight is None and lane.line.outbox and not self.loop.is_closed():
+        if lane.flight is None and not self.loop.is_closed():
             lane.flight = self.loop.create_task(self._fly(lane))
 
     async def _fly(self, lane: Lane) -> None:

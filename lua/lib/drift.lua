@@ -52,7 +52,7 @@ local function correct(bucket, record, row, mark, granted_us)
     drift = 0
   end
   if not raises or not mark and row[ROW_FLAGS] % (2 * AT_END) < AT_END then return end
-  if record.from == 0 then
+  if record.from < 0 then
     record.from, record.base, record.least = now, bucket[SHIFT], FOREVER
   end
   record.least = math.min(record.least, drift)

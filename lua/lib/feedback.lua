@@ -35,7 +35,7 @@ end
 
 local function look_at_limit(i)
   return feedback().limits['l' .. i]
-    or {at = now, seen = 0, seen_at = 0, drift = 0, guard = 0, from = 0, base = 0, least = FOREVER,
+    or {at = now, seen = 0, seen_at = -1, drift = 0, guard = 0, from = -1, base = 0, least = FOREVER,
         stale = 0, paced = 0, base_num = 0, flow = 0, flow_at = now, flow_was = 0}
 end
 

@@ -8,7 +8,7 @@ local function tell_answers(route, results)
   local row = {DONE, brake_us, shut_us, record.fails, record.denied, record.budget}
   for i, bucket in ipairs(s.limits) do
     local limit, den = look_at_limit(i), bucket[DEN]
-    row[#row + 1] = limit.seen_at > 0 and now - limit.seen_at or -1
+    row[#row + 1] = limit.seen_at >= 0 and now - limit.seen_at or -1
     row[#row + 1] = units(bucket[CAP] * den - limit.seen, den)
     row[#row + 1] = units(limit.drift, den)
     row[#row + 1] = units(limit.guard, den)

@@ -11,6 +11,7 @@ from limiter import ConfigError, Limiter, Priority, Quota
 from limiter.cli import progress
 from limiter.cli import status as showing
 from limiter.config import Config
+from limiter.providers import Outcome, Seen, Verdict
 from limiter.testing import VirtualClock
 
 POLICIES = [
@@ -107,3 +108,24 @@ def test_a_name_that_is_not_there(url: str, name: str) -> None:
         limiter.peek(name)
     with pytest.raises(ConfigError, match=f"This store has no '{name}'.*'g{name}'.*of a group"):
         showing.status(name, url, Config(), watch=False, as_json=False)
+
+
+def test_both_levels_are_shown_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
+    """What the provider told stands beside our count: its level, drift, brake, failures, repeats."""
+    clock = VirtualClock()
+    with Limiter(clock.url, quotas=[Quota("q", rpm=60, burst=1.0), Quota("new")]) as limiter:
+        r = limiter.acquire("q")
+        used = Seen("requests", 60, remaining=50, full_us=10_000_000, is_bucket=True)
+        r.report_soon(Verdict(Outcome.REFUSED, 429, wait_us=2_000_000, seen=(used,)))
+        r.settle(requests=1)
+        limiter.acquire("new").settle()
+        rows = show(None, clock.url, capsys).splitlines()
+        found = {each["name"]: each for each in json.loads(show(None, clock.url, capsys, as_json=True))}
+    assert rows[0].startswith("new  0 waiting · 0 held")
+    assert rows[1].endswith("0% in use, 1 of 1 left · learned")
+    assert rows[2].startswith("q  0 waiting · 0 held · braked by the provider for 2.")
+    assert "· provider: -10 left 0:00 ago, drift -10" in rows[3]
+    assert 2 <= found["q"]["brake_s"] <= 2.25
+    limit = found["q"]["limits"]["requests/minute"]
+    assert (limit["provider_level"], limit["declared"], limit["pace"]) == (-10, 60, 1.0)
+    assert found["new"]["limits"]["concurrency"]["slots"] == 1
