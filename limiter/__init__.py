@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     )
     from limiter.providers import estimate
     from limiter.reservation import AsyncReservation, Reservation, UnsettledWarning
-    from limiter.status import LimitStatus, PriorityStatus, QuotaStatus
+    from limiter.status import Declaration, LimitStatus, PriorityStatus, QuotaStatus
     from limiter.tickets import AsyncTicket, Ticket
 
 _HOMES = {
     "limiter.api": ["AsyncLimiter", "Limiter"],
-    "limiter.status": ["LimitStatus", "PriorityStatus", "QuotaStatus"],
+    "limiter.status": ["Declaration", "LimitStatus", "PriorityStatus", "QuotaStatus"],
     "limiter.tickets": ["AsyncTicket", "Ticket"],
     "limiter.core.priority": ["Priority"],
     "limiter.core.quota": ["Limit", "Quota"],
@@ -60,7 +60,7 @@ __version__ = "0.1.0"
 __all__ = [  # noqa: RUF022 - the order in which a reader meets them
     "Limiter", "AsyncLimiter", "Quota", "Limit", "Priority", "rate_limited", "default_limiter",
     "Reservation", "AsyncReservation", "Ticket", "AsyncTicket",
-    "QuotaStatus", "LimitStatus", "PriorityStatus", "estimate",
+    "QuotaStatus", "LimitStatus", "PriorityStatus", "Declaration", "estimate",
     "LimiterError", "ConfigError", "LimitExceeded", "NeverFits", "LineFull", "WaitTimeout",
     "ReservationError", "StoreError", "StoreTimeout", "StoreRefused", "ScriptError",
     "UnsettledWarning",

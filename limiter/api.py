@@ -14,12 +14,13 @@ from typing import Any, Self
 
 from limiter.acquiring import Acquiring, AsyncAcquiring
 from limiter.asking import LEASE_S, STORE_TIMEOUT_S, AnyOf, Cost, Names, Settings, Wish
+from limiter.core import layout
 from limiter.core.quota import Quota
 from limiter.errors import LineFull, WaitTimeout
 from limiter.reservation import AsyncReservation, Reservation
 from limiter.reserving import AsyncReserving, Reserving
 from limiter.shells import opening
-from limiter.status import QuotaStatus
+from limiter.status import Declaration, QuotaStatus
 from limiter.tickets import AsyncTicket, Ticket
 
 
@@ -59,6 +60,22 @@ class Limiter(Acquiring):
         process with its next batch. What was used of a limit stays used.
         """
         self._open().set_quota(quota)
+
+    def get_quota(self, quota: str) -> Quota | None:
+        """Return what the store says a quota is, None where nobody has declared it.
+
+        One round trip; nothing is declared by it. A quota of a group is found where this limiter
+        declares it with its group, and by `declarations`.
+        """
+        declared = self._declared(self._settings.unit_of(quota))
+        return next((each.quota for each in declared if each.quota.name == quota), None)
+
+    def declarations(self) -> list[Declaration]:
+        """List all quotas that the store knows; a scan of its keys, and a round trip for each unit."""
+        return [each for unit in self.quota_names() for each in self._declared(unit)]
+
+    def _declared(self, unit: str) -> list[Declaration]:
+        return Declaration.of(unit, self._open().store.read(layout.keys(unit)))
 
     def acquire(
         self,
@@ -227,6 +244,18 @@ class AsyncLimiter(AsyncAcquiring):
     async def set_quota(self, quota: Quota) -> None:
         """Declare a quota centrally; see `Limiter.set_quota`."""
         await (await self._open()).set_quota(quota)
+
+    async def get_quota(self, quota: str) -> Quota | None:
+        """Return what the store says a quota is; see `Limiter.get_quota`."""
+        declared = await self._declared(self._settings.unit_of(quota))
+        return next((each.quota for each in declared if each.quota.name == quota), None)
+
+    async def declarations(self) -> list[Declaration]:
+        """List all quotas that the store knows; see `Limiter.declarations`."""
+        return [each for u in await self.quota_names() for each in await self._declared(u)]
+
+    async def _declared(self, unit: str) -> list[Declaration]:
+        return Declaration.of(unit, await (await self._open()).store.read(layout.keys(unit)))
 
     async def acquire(
         self,

@@ -1,13 +1,44 @@
-"""What `peek` returns: a quota's limits, levels and line at one moment."""
+"""What is told of a quota: what the store says it is, and its levels and line at one moment.
+
+Values only, read from the store's answers: nothing here asks for one.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from limiter.core import definition
 from limiter.core.definition import Definition
 from limiter.core.layout import Reply
+from limiter.core.ops import Found
 from limiter.core.priority import Priority
-from limiter.core.quota import Limit
+from limiter.core.quota import Limit, Quota
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """Hold what the store says a quota is.
+
+    Attributes:
+        quota: as a caller would write it, with the priorities of its whole group.
+        central: it was declared with `set_quota`, so it wins over what programs declare.
+    """
+
+    quota: Quota
+    central: bool
+
+    @classmethod
+    def of(cls, unit: str, found: Found | None) -> list[Declaration]:
+        """Read the quotas of a unit; none where nothing is declared.
+
+        Raises:
+            ConfigError: a newer release, or something else, wrote what is there.
+        """
+        if found is None:
+            return []
+        version, text, origin = found
+        agreed = definition.read(unit, version, text)
+        return [cls(agreed.quota(name), origin == "central") for name in agreed.quotas]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.core
 import typer.main
 
 import limiter
@@ -103,8 +104,11 @@ def test_commands_have_the_options_that_are_typed() -> None:
     typed = [line for block in blocks("sh") for line in block.splitlines()]
     typed = [shlex.split(line) for line in typed if line.startswith("limiter ")]
     assert len(typed) >= 2
-    for _, command, *arguments in typed:
-        with commands.commands[command].make_context(command, arguments) as context:
+    for _, name, *arguments in typed:
+        command = commands.commands[name]
+        while isinstance(command, typer.core.TyperGroup):
+            command, arguments = command.commands[arguments[0]], arguments[1:]
+        with command.make_context(name, arguments) as context:
             assert context.params
 
 

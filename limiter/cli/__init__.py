@@ -1,4 +1,4 @@
-"""The command line: `limiter run`, `status`, `simulate`, `mock-server`.
+"""The command line: `limiter run`, `status`, `quota sync`, `simulate`, `mock-server`.
 
 Needs the extra `cli`; nothing of it is imported before it is known to be there.
 """

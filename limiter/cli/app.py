@@ -13,7 +13,9 @@ import typer
 import limiter
 from limiter import config
 from limiter.cli import options, source, typed
+from limiter.cli.quotas import app as quota_app
 from limiter.cli.settings import Settings, written
+from limiter.cli.typed import AsJson, File, Url
 from limiter.core.priority import check_tenant
 from limiter.errors import ConfigError, LimiterError
 from limiter.providers import names, profile
@@ -26,6 +28,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="One fair line in front of an LLM quota, for a whole fleet of processes.",
 )
+
+app.add_typer(quota_app)
 
 
 def run_app(arguments: Sequence[str] | None = None) -> int:
@@ -55,18 +59,12 @@ def _main(
     """One fair line in front of an LLM quota, for a whole fleet of processes."""
 
 
-Url = Annotated[
-    str | None,
-    typer.Option(help="The limiter's store; else LIMITER_URL, else the embedded server."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="One line of JSON.")]
 Rpm = Annotated[int | None, typer.Option(help="Requests per minute.")]
 Tpm = Annotated[int | None, typer.Option(help="Tokens per minute.")]
 Burst = Annotated[
     str | None,
     typer.Option(help="full (a refilled bucket), smooth (windows), or seconds of the rate."),
 ]
-File = Annotated[Path | None, typer.Option("--quota", help=r"A limiter.toml with \[quotas.…].")]
 
 
 @app.command()

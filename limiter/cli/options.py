@@ -79,14 +79,25 @@ def base_url(given: str | None) -> str:
     Raises:
         ConfigError: it is no URL, or it is OpenAI's and there is no key for it.
     """
-    url = (given or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL).rstrip("/")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise ConfigError(f"--base-url is written http://host:port/v1, got {url!r:.100}.")
-    if parts.hostname == urlsplit(OPENAI_URL).hostname and not os.environ.get("OPENAI_API_KEY"):
+    url = checked_url(given or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL)
+    is_openai = urlsplit(url).hostname == urlsplit(OPENAI_URL).hostname
+    if is_openai and not os.environ.get("OPENAI_API_KEY"):
         raise ConfigError(
             "OPENAI_API_KEY is not set: export it, or pass --base-url for a server without keys."
         )
+    return url
+
+
+def checked_url(given: str) -> str:
+    """Return the address of an API, without a slash at its end.
+
+    Raises:
+        ConfigError: it is no URL.
+    """
+    url = given.rstrip("/")
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise ConfigError(f"--base-url is written http://host:port/v1, got {url!r:.100}.")
     return url
 
 

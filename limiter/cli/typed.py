@@ -1,4 +1,7 @@
-"""The options of `limiter simulate` as they are typed: names, ranges, and a line of help each."""
+"""Options as they are typed: names, ranges, and a line of help each.
+
+First those of several commands, then those of `limiter simulate`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+Url = Annotated[
+    str | None,
+    typer.Option(help="The limiter's store; else LIMITER_URL, else the embedded server."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One line of JSON.")]
+File = Annotated[Path | None, typer.Option("--quota", help=r"A limiter.toml with \[quotas.…].")]
 
 Trace = Annotated[Path, typer.Argument(help="A CSV file of arrivals and token counts.")]
 Name = Annotated[str | None, typer.Option(help="Which quota of the file.")]
