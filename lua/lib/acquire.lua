@@ -17,14 +17,6 @@ local function fits_alone(priority, tenant, cost)
   return not is_limited(tenant) or fit_at(own_buckets(tenant), cost) == now, borrows
 end
 
--- Whether something other than the levels refuses a call, and for how long.
-local function turned_away(id, flags, route)
-  if math.floor(flags / REPEATED) % 2 == 1 and not the_answers().may_repeat(route) then return SPENT, 0 end
-  local until_us = s.gates and shut_until(route, id)
-  if until_us then return OPEN, until_us - now end
-  return nil
-end
-
 local function acquire(id, entry)
   local p, route, tenant, cost = entry[5] + 1, entry[6], entry[7], entry[9]
   local priority = s.priorities[p]
@@ -35,10 +27,10 @@ local function acquire(id, entry)
   end
   if exceeds(s.limits, cost) or is_limited(tenant) and exceeds(s.own, cost) then return NEVER, 0, 0 end
   if s.gates or entry[3] >= REPEATED then
-    local refusal, wait_us = turned_away(id, entry[3], route)
+    local refusal, wait_us = the_gates().turned_away(id, entry[3], route)
     if refusal then return refusal, wait_us, 0 end
   end
-  if s.waiting == 0 and (not s.gates or brake_ends(route) == now) then
+  if s.waiting == 0 and free_at(route) == now then
     local fits, borrows = fits_alone(priority, tenant, cost)
     if fits then
       take(id, p, borrows, tenant, cost)

@@ -15,12 +15,6 @@ local function forget_heads(tenant)
   end
 end
 
-local function marks()
-  local list = {}
-  for i, bucket in ipairs(s.limits) do list[i] = bucket[LEVEL] - bucket[SHIFT] end
-  return list
-end
-
 local function take(id, p, lent, tenant, cost)
   take_from(s.limits, cost)
   local shares = s.priorities[p][SHARES]
@@ -32,7 +26,10 @@ local function take(id, p, lent, tenant, cost)
     forget_heads(tenant)
   end
   local hold = {now, p, lent and 1 or 0, tenant, cost}
-  if s.limits[1][SHIFT] then hold[MARKS] = marks() end
+  if s.limits[1][SHIFT] then
+    hold[MARKS] = {}
+    for i, bucket in ipairs(s.limits) do hold[MARKS][i] = bucket[LEVEL] - bucket[SHIFT] end
+  end
   redis.call('HSET', HOLDS, id, cmsgpack.pack(hold))
   if s.held == 0 then redis.call('PEXPIRE', HOLDS, KEEP_MS) end
   s.held = s.held + 1

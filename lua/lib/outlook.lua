@@ -29,7 +29,7 @@ local function outlook(c, tenant, k, weight, weights, cost)
       add_part(queued, each[QUEUED], 1, 1)
     end
   end
-  wait_us = math.max(wait_us, wait_for_room(priority, queued, cost, line), brake_ends(class[ROUTE]) - now)
+  wait_us = math.max(wait_us, wait_for_room(priority, queued, cost, line), free_at(class[ROUTE]) - now)
   if is_limited(tenant) then
     wait_us = math.max(wait_us, wait_in(own_buckets(tenant), flow, cost, flow))
   end

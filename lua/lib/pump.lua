@@ -42,7 +42,7 @@ local function step()
     local promoted = candidate.rank == PROMOTED
     if candidate.rank ~= BARRED then
       at, last = room_at(candidate.priority, candidate.cost, ahead, promoted)
-      if at ~= NOT_BEFORE_EVENT then at = math.max(at, brake_ends(s.classes[candidate.c][ROUTE])) end
+      if at ~= NOT_BEFORE_EVENT then at = math.max(at, free_at(s.classes[candidate.c][ROUTE])) end
       if at == now then
         leave(candidate, GRANTED)
         return true

@@ -58,5 +58,5 @@ local function refusal_for(candidate)
   local id, tenant = candidate.head[1], candidate.head[HEAD_TENANT]
   if exceeds(s.limits, candidate.cost) then return NEVER end
   if is_limited(tenant) and exceeds(s.own, candidate.cost) then return NEVER end
-  return s.gates and shut_until(s.classes[candidate.c][ROUTE], id) and OPEN or nil
+  return s.gates and the_gates().shut_until(s.classes[candidate.c][ROUTE], id) and OPEN or nil
 end

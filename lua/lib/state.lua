@@ -44,7 +44,7 @@ end
 local function keep_tenants_ms() return math.max(KEEP_MS, ceil_div(s.tenants_until - now, 1000)) end
 
 local function save_state()
-  local gated = s.gates and tidy_gates() or 0
+  local gated = s.gates and the_gates().tidy() or 0
   local keep = keep_state_ms(s.limits, s.priorities, math.max(s.tenants_until - now, gated),
                              s.held + s.waiting > 0 or s.limits[1][SHIFT])
   if now - s.touched > TOUCH_US then

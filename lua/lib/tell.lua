@@ -1,7 +1,7 @@
 -- What is known of the provider, for people: see lib/entries.lua.
 
 local function tell_answers(route, results)
-  local record, shut_us, brake_us = look_at_route(route), 0, brake_ends(route) - now
+  local record, shut_us, brake_us = look_at_route(route), 0, free_at(route) - now
   for _, gate in ipairs(s.gates or {}) do
     if gate[GATE_ROUTE] == route then shut_us = math.max(0, gate[SHUT] - now) end
   end
