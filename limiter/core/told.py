@@ -7,13 +7,14 @@ its level. So a burst or a headroom that we do not use is no drift.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 from limiter.core import layout
 from limiter.core.definition import Definition
 from limiter.core.exact import SCALED_MAX
 from limiter.core.layout import Row
-from limiter.core.quota import MINUTE_S, Limit, Quota
+from limiter.core.quota import Burst, Limit, Quota
 from limiter.providers.verdict import Outcome, Seen, Verdict, When
 
 # OpenAI's guide to error codes: "once your traffic reaches 1 million input TPM, increase it by no
@@ -24,6 +25,10 @@ _TOKENS = frozenset({"tokens", "input_tokens"})
 # Counters are shared between a provider's servers: identical requests were recorded to differ by up
 # to 2 units. Where a limit is small it is counted more exactly than that.
 _JITTER, _JITTER_OF = 2, 1000
+
+# Where an answer does not show whether a limit is a bucket or a window.
+UNSURE_BURST_S = 5.0
+HOUR_US = 3_600_000_000
 
 PAUSE_US, PAUSE_MAX_US, SOON_US = 250_000, 60_000_000, 5_000_000
 
@@ -122,13 +127,14 @@ def to_learn(quota: Quota, declared: Quota, seen: Sequence[Seen]) -> list[Limit]
     """
     if declared.learns:
         known = {limit.label: limit for limit in quota.limits}
-        told = [_limit(each) for each in seen if _is_sure(each)]
-        return [each for each in _tightest(told) if _differs(each, known.get(each.label))]
-    changed = []
+        told = _tightest(_limit(each) for each in seen if _is_sure(each))
+        merged = [_with_burst(each, known.get(each.label)) for each in told]
+        return [each for each in merged if each != known.get(each.label)]
+    changed = list[Limit]()
     for limit, now in zip(declared.limits, quota.limits, strict=True):
         told_now = matching(now, seen) if limit.per is not None else None
         if told_now and min(told_now.amount, limit.amount) != now.amount:
-            changed.append(_with_amount(limit, min(told_now.amount, limit.amount)))
+            changed.append(replace(limit, amount=min(told_now.amount, limit.amount)))
     return changed
 
 
@@ -140,8 +146,17 @@ def _is_sure(seen: Seen) -> bool:
 
 
 def _limit(seen: Seen) -> Limit:
-    burst = "full" if seen.is_bucket else "smooth"  # what may be a window takes no burst
-    return Limit(seen.dimension, seen.amount, seen.period_us / 1e6, burst)  # type: ignore[arg-type]
+    burst: Burst = "full"  # of a day's or a month's limit nobody wants a small part now
+    if not seen.is_bucket and seen.period_us < HOUR_US:
+        burst = UNSURE_BURST_S if seen.is_bucket is None else "smooth"  # a window takes no burst
+    return Limit(seen.dimension, seen.amount, seen.period_us / 1e6, burst)
+
+
+def _with_burst(told: Limit, known: Limit | None) -> Limit:
+    """Keep what is known of a limit's shape: one answer that contradicts a bucket is enough for ever."""
+    if known is None or told.burst == "smooth" or known.burst == UNSURE_BURST_S:
+        return told
+    return replace(told, burst=known.burst)
 
 
 def _tightest(limits: Iterable[Limit]) -> list[Limit]:
@@ -150,13 +165,3 @@ def _tightest(limits: Iterable[Limit]) -> list[Limit]:
         if each.label not in least or each.amount < least[each.label].amount:
             least[each.label] = each
     return list(least.values())
-
-
-def _differs(told: Limit, known: Limit | None) -> bool:
-    return known is None or known.amount != told.amount
-
-
-def _with_amount(limit: Limit, amount: int) -> Limit:
-    return Limit(
-        limit.dimension, amount, limit.per or MINUTE_S, limit.burst, limit.headroom, limit.adaptive
-    )
