@@ -264,16 +264,19 @@ def _written(
         "own": [write_limit(row, dims) for row in own],
         "priorities": [policy.written() for policy in policies],
         "quotas": {
-            each.name: {
-                "models": each.models,
-                "tenants": dict(each.tenants),
-                "learns": each.learns,
-                "declared": _lowered(each, now),
-            }
+            each.name: {"models": each.models, "tenants": dict(each.tenants), **_told(each, now)}
             for each, now in zip(declared, members, strict=True)
         },
     }
     return json.dumps(definition, separators=(",", ":"), sort_keys=True)
+
+
+def _told(declared: Quota, in_force: Quota) -> dict[str, Any]:
+    """Write that limits come from the provider, where they do."""
+    if declared.learns:
+        return {"learns": True}
+    lowered = _lowered(declared, in_force)
+    return {"declared": lowered} if lowered else {}
 
 
 def _lowered(declared: Quota, in_force: Quota) -> dict[str, int]:
@@ -366,7 +369,7 @@ def _read(name: str, version: str, text: str) -> Definition:
 def _as_declared(quota: Quota, part: Mapping[str, Any]) -> Quota:
     if quota.learns:
         return quota.limited_by([PROBE])
-    amounts = part["declared"]
+    amounts = part.get("declared", {})
     return quota.limited_by(
         [replace(each, amount=amounts.get(each.label, each.amount)) for each in quota.limits]
     )
@@ -377,7 +380,7 @@ def _read_quota(name: str, unit: str, priorities: list[Priority], data: dict[str
     limits = [read_limit(each, dims) for each in data["limits"] if each["quota"] == name]
     quota = Quota(
         name,
-        limits=[] if part["learns"] else limits,
+        limits=[] if part.get("learns") else limits,
         models=part["models"],
         priorities=priorities,
         tenants=part["tenants"],

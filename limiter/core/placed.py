@@ -38,7 +38,7 @@ def own(members: Iterable[Quota]) -> list[Placed]:
 def write_limit(row: Placed, dims: list[str]) -> dict[str, Any]:
     """Write a limit, with the integers that the scripts calculate with."""
     limit, rate = row.limit, row.limit.rate
-    return {
+    written: dict[str, Any] = {
         "label": row.label,
         "dim": dims.index(row.dim) + 1,
         "num": rate.numerator,
@@ -49,13 +49,13 @@ def write_limit(row: Placed, dims: list[str]) -> dict[str, Any]:
         "per": limit.per,
         "burst": limit.burst,
         "headroom": limit.headroom,
-        "adaptive": limit.adaptive,
         "quota": row.quota,
     }
+    return written | ({"adaptive": True} if limit.adaptive else {})
 
 
 def read_limit(each: Mapping[str, Any], dims: Sequence[str]) -> Limit:
     """Read a limit."""
     dimension = dims[each["dim"] - 1].rpartition("/")[2]
     return Limit(dimension, each["amount"], each["per"], each["burst"], each["headroom"],
-                 each["adaptive"])  # fmt: skip
+                 each.get("adaptive", False))  # fmt: skip

@@ -120,7 +120,9 @@ def test_both_levels_are_shown_side_by_side(capsys: pytest.CaptureFixture[str]) 
         r.settle(requests=1)
         limiter.acquire("new").settle()
         rows = show(None, clock.url, capsys).splitlines()
-        found = {each["name"]: each for each in json.loads(show(None, clock.url, capsys, as_json=True))}
+        found = {
+            each["name"]: each for each in json.loads(show(None, clock.url, capsys, as_json=True))
+        }
     assert rows[0].startswith("new  0 waiting · 0 held")
     assert rows[1].endswith("0% in use, 1 of 1 left · learned")
     assert rows[2].startswith("q  0 waiting · 0 held · braked by the provider for 2.")

@@ -80,7 +80,7 @@ def test_the_json_of_a_quota() -> None:
     ).text  # fmt: skip
     requests = {"dim": 1, "num": 1, "den": 1_000_000, "capacity": 10, "ceiling": 60, "amount": 60,
                 "label": "requests/minute", "per": 60.0, "burst": 10.0, "headroom": 0.25,
-                "adaptive": False, "quota": "q"}  # fmt: skip
+                "quota": "q"}  # fmt: skip
     slots = requests | {"dim": 2, "num": 0, "den": 1, "capacity": 4, "ceiling": 4, "amount": 4,
                         "label": "concurrency", "per": None, "burst": "full"}  # fmt: skip
     tokens = requests | {"dim": 3, "num": 1, "den": 100_000, "ceiling": 600, "amount": 600,
@@ -96,7 +96,7 @@ def test_the_json_of_a_quota() -> None:
     assert json.loads(text) == {
         "group": False, "dims": ["requests", "concurrency", "tokens"], "limits": [requests, slots],
         "own": [tokens | {"headroom": 0.25}], "priorities": [default, batch],
-        "quotas": {"q": {"models": ["m"], "tenants": {"x": 2.0}, "learns": False, "declared": {}}},
+        "quotas": {"q": {"models": ["m"], "tenants": {"x": 2.0}}},
     }  # fmt: skip
 
 
