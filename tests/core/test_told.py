@@ -131,10 +131,8 @@ def test_a_redeclaration_keeps_what_was_told() -> None:
 
 def test_contradicting_answers_are_taken_over_ever_more_rarely() -> None:
     """The first changes are followed at once; a pause doubles with each that follows soon."""
-    lessons, taken = Lessons(), []
-    for now_us in range(0, 120_000_000, 50_000):
-        if lessons.may_take(now_us):
-            taken.append(now_us)
+    lessons = Lessons()
+    taken = [now_us for now_us in range(0, 120_000_000, 50_000) if lessons.may_take(now_us)]
     pauses = [b - a for a, b in itertools.pairwise(taken)]
     assert pauses[:3] == [250_000, 500_000, 1_000_000]
     assert pauses == sorted(pauses)
