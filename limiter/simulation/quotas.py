@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 from limiter.core.quota import Limit, Quota
@@ -41,8 +41,7 @@ def changed(quota: Quota, **settings: Any) -> Quota:
     Raises:
         ConfigError: a setting is wrong.
     """
-    kept = {each.name: getattr(quota, each.name) for each in fields(quota)}
-    return Quota(**(kept | settings))
+    return replace(quota, **settings)
 
 
 def _resized(quota: Quota, amount: Callable[[Limit], float]) -> Quota:
