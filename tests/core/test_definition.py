@@ -116,6 +116,16 @@ def test_what_is_no_definition_is_refused(text: str) -> None:
         definition.read("acme", "1", text)
 
 
+def test_a_cost_of_before_counts_when_the_limits_are_known() -> None:
+    """Calls that wait while limits are learned are charged by them: their costs know all of it."""
+    before = agreed(Quota("q"))
+    told = [Limit("requests", 500), Limit("tokens", 30_000)]
+    after = definition.read("q", "2", definition.learn(before, "q", told))
+    asked = {"tokens": 300}
+    assert before.cost(asked)[: len(after.dims)] == after.cost(asked)
+    assert [after.cost(asked)[place] for place in after.places] == [1, 300]
+
+
 # --- places ------------------------------------------------------------------------------------
 
 
