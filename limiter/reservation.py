@@ -177,7 +177,7 @@ class _Held:
             spread_us = min(SPREAD_MAX_US, verdict.wait_us // 10)
             wait_us = min(WAIT_MAX_US, verdict.wait_us + random.randint(0, spread_us))
             verdict = replace(verdict, wait_us=wait_us)
-        return ops.report(self._n, verdict, self._quotas)
+        return ops.report(self._n, verdict, self._quotas, self._definition.version)
 
     def _note(self, status: Status) -> None:
         if status == Status.GONE:

@@ -69,6 +69,7 @@ class Request:
     amounts: Mapping[str, int] = field(default_factory=dict)
     asking: Asking = NOBODY_ASKING
     verdict: Verdict | None = None  # of a report
+    granted_under: str = ""  # of a report: the version that was known when its call was granted
     asked_before: bool = False
     submitted: bool = False
     sent: bool = False  # it has left in a batch at least once
