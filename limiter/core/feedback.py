@@ -63,21 +63,21 @@ class LimitRecord:
         self, bucket: Bucket, row: Row, mark: int | None, granted_us: int, now: int
     ) -> None:
         """Take what an answer tells; `mark` is None where the reservation has none."""
-        drift = self._drift(bucket, row, mark)
+        drift, first = self._drift(bucket, row, mark), self.seen_at < 0
         self.seen, self.seen_at, self.drift = row.used, now, drift
         noise = 0 if row.flags & UNCOUNTED else self.noise
         if drift < -row.slack - noise:
             bucket.correct(drift)
-            if -2 * drift > self.guard:
+            if -2 * drift > self.guard and not first:
                 self._guard_by(bucket, -2 * drift)
             drift = 0
-        self.noise = max(self.noise, drift)
         if not row.flags & MAY_RAISE or (mark is None and not row.flags & AT_END):
             return
         assert bucket.shift is not None
         if self.start < 0:
             self.start, self.base, self.least = now, bucket.shift, FOREVER
         self.least = min(self.least, drift)
+        self.noise = max(self.noise, drift - self.least)
         self.stale = max(self.stale, min(STALE_MAX_US, now - granted_us))
         if now - self.start >= WINDOW_US:
             self._end_window(bucket, row.slack, now)
@@ -98,7 +98,7 @@ class LimitRecord:
     def _guard_by(self, bucket: Bucket, amount: float) -> None:
         """Keep back so much for others, a quarter of the bucket at most."""
         guard = min(math.floor(amount), math.floor(bucket.capacity * bucket.den / 4))
-        bucket.correct(self.guard - guard)
+        self._set_aside(bucket, self.guard - guard)
         self.guard = guard
 
     def _end_window(self, bucket: Bucket, slack: int, now: int) -> None:
@@ -112,6 +112,22 @@ class LimitRecord:
         self._guard_by(bucket, max(wanted, self.guard * (1 - 1 / windows)))
         self.noise = self.noise * 3 // 4
         self.start, self.base, self.least, self.stale = now, bucket.shift, FOREVER, 0
+
+    def _set_aside(self, bucket: Bucket, amount: int) -> None:
+        """Move a level by intention: that is nobody's use."""
+        before = bucket.shift or 0
+        bucket.correct(amount)
+        self.base += (bucket.shift or 0) - before
+
+    def lower(self, bucket: Bucket, amount: int) -> None:
+        """Let no more be there than by so much less."""
+        self._set_aside(bucket, min(0, amount))
+
+    def drain(self, bucket: Bucket, cost: int, wait_us: int) -> None:
+        """Let there be just room for the refused call at the end of the brake."""
+        if bucket.num and cost:
+            target = cost * bucket.den - min(DEBT_MAX, bucket.num * wait_us)
+            self.lower(bucket, target - bucket.level)
 
     # --- pace -----------------------------------------------------------------------------
 
@@ -129,14 +145,14 @@ class LimitRecord:
         used = math.floor(flow * 2 / 3 * bucket.den / FLOW_US)
         bucket.num = min(bucket.num, max(1, used, row.least))
         self.base_num, self.paced = bucket.num, 0
-        bucket.correct(min(0, -bucket.level))
+        self.lower(bucket, -bucket.level)
 
     def cut(self, bucket: Bucket, row: Row) -> None:
         """Use less: half the rate, or seven tenths of the slots."""
         if row.num > 0:
             bucket.num = max(1, row.num // 100, bucket.num // 2)
             self.base_num = 0
-            bucket.correct(min(0, -bucket.level))
+            self.lower(bucket, -bucket.level)
             return
         busy = bucket.capacity - bucket.level // bucket.den
         slots = max(1, math.floor(min(bucket.capacity, busy) * 7 / 10))
@@ -224,7 +240,7 @@ class Feedback:
                 limit.begin_ramp(bucket, row, now)
             elif outcome == Outcome.REFUSED:
                 if wait_us >= 0 and not explained:
-                    _drain(bucket, amount, wait_us)
+                    limit.drain(bucket, amount, wait_us)
                 if row.flags >= ADAPTIVE and fresh:
                     limit.cut(bucket, row)
             limit.at = now
@@ -273,13 +289,6 @@ class Feedback:
                 _units(limit.guard, den), bucket.num, bucket.capacity,
             ]  # fmt: skip
         return tuple(row)
-
-
-def _drain(bucket: Bucket, cost: int, wait_us: int) -> None:
-    """Let there be just room for the refused call at the end of the brake."""
-    if bucket.num and cost:
-        target = cost * bucket.den - min(DEBT_MAX, bucket.num * wait_us)
-        bucket.correct(min(0, target - bucket.level))
 
 
 def _units(scaled: int, den: int) -> int:

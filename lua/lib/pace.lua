@@ -31,14 +31,14 @@ local function begin_ramp(bucket, record, row)
   local num = math.max(1, math.floor(used), row[ROW_LEAST])
   bucket[NUM] = math.min(bucket[NUM], num)
   record.base_num, record.paced = bucket[NUM], 0
-  shift(bucket, math.min(0, -bucket[LEVEL]))
+  lower(bucket, record, -bucket[LEVEL])
 end
 
 local function cut(bucket, record, row)
   if row[ROW_NUM] > 0 then
     bucket[NUM] = math.max(1, math.floor(row[ROW_NUM] / 100), math.floor(bucket[NUM] / 2))
     record.base_num = 0
-    shift(bucket, math.min(0, -bucket[LEVEL]))
+    lower(bucket, record, -bucket[LEVEL])
     return
   end
   local busy = bucket[CAP] - math.floor(bucket[LEVEL] / bucket[DEN])

@@ -9,16 +9,17 @@
 --@const REJECTED 6
 
 --@include lib/rows
+--@include lib/shift
 --@include lib/drift
 --@include lib/pace
 --@include lib/circuit
 
 -- Without the refusal's arithmetic: at the end of the brake there is just room for the refused call,
 -- so that calls come back at the rate, and not all at once.
-local function drain(bucket, cost, wait_us)
+local function drain(bucket, record, cost, wait_us)
   if bucket[NUM] == 0 or cost == 0 then return end
   local target = cost * bucket[DEN] - math.min(DEBT_MAX, bucket[NUM] * wait_us)
-  shift(bucket, math.min(0, target - bucket[LEVEL]))
+  lower(bucket, record, target - bucket[LEVEL])
 end
 
 local function take_row(row, hold, outcome, wait_us, explained, fresh)
@@ -36,7 +37,7 @@ local function take_row(row, hold, outcome, wait_us, explained, fresh)
   elseif outcome == SLOW and fresh and bucket[NUM] > 0 then
     begin_ramp(bucket, record, row)
   elseif outcome == REFUSED_BY then
-    if wait_us >= 0 and not explained then drain(bucket, amount, wait_us) end
+    if wait_us >= 0 and not explained then drain(bucket, record, amount, wait_us) end
     if flags >= ADAPTIVE and fresh then cut(bucket, record, row) end
   end
   record.at = now
