@@ -69,6 +69,18 @@ class Attempt:
         self._answer: bytearray | None = None
         self._output_tokens: int | None = None
 
+    def forget_learned(self) -> bool:
+        """Reserve no more than without learning; say whether that is less.
+
+        For answers that became longer than a limit ever grants at once: to refuse such calls for good
+        would be worse than the debt that they leave.
+        """
+        if self.output_key is None:
+            return False
+        learned = self.cost
+        self.cost = self._profile.estimate(self._path, self._body or {}, rule=self._rule) or learned
+        return any(n < learned.get(name, 0) for name, n in self.cost.items())
+
     def failed(self, error: BaseException) -> Mapping[str, int] | None:
         """Say what was used by a request that got no response; None: it was never sent."""
         names = {kind.__name__ for kind in type(error).__mro__}

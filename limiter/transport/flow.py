@@ -18,7 +18,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from limiter.errors import LimiterError, StoreError
+from limiter.errors import LimiterError, NeverFits, StoreError
 from limiter.transport import coding
 from limiter.transport.raised import through_openai
 
@@ -64,7 +64,12 @@ def attempt_gen(
     accepted = request.headers.get("accept-encoding")
     if accepted is not None:
         request.headers["accept-encoding"] = coding.acceptable(accepted)
-    held = yield Reserve(attempt)
+    try:
+        held = yield Reserve(attempt)
+    except NeverFits:
+        if not attempt.forget_learned():
+            raise
+        held = yield Reserve(attempt)
     try:
         response = yield Send()
     except Exception as exc:
