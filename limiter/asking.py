@@ -223,14 +223,14 @@ class Settings:
     def open_sync(self, user: int) -> SyncShell:
         """Open the store for threads."""
         store = opening.sync_store(self.url, self._round_trip_s, user)
-        return SyncShell(store, self.quotas, lease_s=self.lease_s, patience_s=self.store_timeout_s,
-                         forecasts=self.forecasts)  # fmt: skip
+        return SyncShell(store, self.quotas, self.forecasts, lease_s=self.lease_s,
+                         patience_s=self.store_timeout_s)  # fmt: skip
 
     async def open_async(self, user: int) -> AsyncShell:
         """Open the store for the tasks of the running loop."""
         store = await opening.async_store(self.url, self._round_trip_s, user)
-        return AsyncShell(store, self.quotas, lease_s=self.lease_s, patience_s=self.store_timeout_s,
-                          forecasts=self.forecasts)  # fmt: skip
+        return AsyncShell(store, self.quotas, self.forecasts, lease_s=self.lease_s,
+                          patience_s=self.store_timeout_s)  # fmt: skip
 
     @property
     def _round_trip_s(self) -> float:

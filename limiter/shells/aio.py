@@ -95,10 +95,8 @@ class Lane:
 class AsyncShell:
     """Drive the lines of one owner within one event loop."""
 
-    def __init__(
-        self, store: Store, quotas: Mapping[str, Quota], *, lease_s: float, patience_s: float,
-        forecasts: dict[str, Forecasts],
-    ) -> None:  # fmt: skip
+    def __init__(self, store: Store, quotas: Mapping[str, Quota], forecasts: dict[str, Forecasts],
+                 *, lease_s: float, patience_s: float) -> None:  # fmt: skip
         self.loop = asyncio.get_running_loop()
         self.store = store
         self.owner = secrets.token_hex(6)

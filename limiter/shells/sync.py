@@ -70,10 +70,8 @@ class Lane:
 class SyncShell:
     """Drive the lines of one owner."""
 
-    def __init__(
-        self, store: Store, quotas: Mapping[str, Quota], *, lease_s: float, patience_s: float,
-        forecasts: dict[str, Forecasts],
-    ) -> None:  # fmt: skip
+    def __init__(self, store: Store, quotas: Mapping[str, Quota], forecasts: dict[str, Forecasts],
+                 *, lease_s: float, patience_s: float) -> None:  # fmt: skip
         self.store = store
         self.owner = secrets.token_hex(6)
         self._quotas, self._forecasts = quotas, forecasts
