@@ -42,12 +42,12 @@ def rows(agreed: Definition, quotas: Sequence[str], verdict: Verdict) -> list[Ro
 
 
 def _row(i: int, limit: Limit, verdict: Verdict) -> Row:
-    rate = limit.rate
+    num, den = limit.scaled
     flags = layout.ADAPTIVE * limit.adaptive
     least = 0
     if limit.dimension in _TOKENS and limit.per is not None:
-        least = int(Fraction(RAMP_FROM_TPM, 60_000_000) * rate.denominator)
-    row = Row(i + 1, rate.numerator, flags, 0, 0, least)
+        least = RAMP_FROM_TPM * den // 60_000_000
+    row = Row(i + 1, num, flags, 0, 0, least)
     if limit.per is None:
         return row
     refused = matching(limit, () if verdict.refused_by is None else (verdict.refused_by,))
@@ -58,8 +58,7 @@ def _row(i: int, limit: Limit, verdict: Verdict) -> Row:
     flags += layout.TOLD + _flags_of(limit, seen, verdict)
     if refused:
         flags += layout.EXPLAINS
-    den = rate.denominator
-    slack = seen.slack_us * rate.numerator + min(_JITTER, limit.amount // _JITTER_OF) * den
+    slack = seen.slack_us * num + min(_JITTER, limit.amount // _JITTER_OF) * den
     return row._replace(flags=flags, used=used, slack=slack)
 
 
@@ -78,7 +77,7 @@ def _used(limit: Limit, seen: Seen) -> int | None:
     Where the provider's limit is not ours, what is left of it counts: a fleet that was given a part of a
     limit may use this part for as long as it is there.
     """
-    den = limit.rate.denominator
+    _, den = limit.scaled
     if not seen.is_bucket or seen.full_us is None:
         return None if seen.remaining is None else _bounded((limit.capacity - seen.remaining) * den)
     taken = Fraction(seen.full_us * seen.amount * den, seen.period_us)

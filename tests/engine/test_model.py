@@ -144,9 +144,8 @@ class Pair:
     def row(self, drawn: tuple[int, ...]) -> layout.Row:
         place, flags, used, slack, least = drawn
         place %= len(self.lua.definition.limits)
-        rate = self.lua.definition.limits[place].rate
-        den = rate.denominator
-        return layout.Row(place + 1, rate.numerator, flags, used * den, slack * den, least)
+        num, den = self.lua.definition.limits[place].scaled
+        return layout.Row(place + 1, num, flags, used * den, slack * den, least)
 
     def compare(self, owner: str, entries: list[layout.Entry]) -> layout.Reply:
         batch = (
