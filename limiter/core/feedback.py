@@ -33,6 +33,7 @@ REGROW_US = 120_000_000
 CREDIT_US = 1_000_000
 FLOW_US = 60_000_000
 FLOW_LEAST_US = 10_000_000
+DRAINED_US = 300_000_000
 
 
 @dataclass(slots=True)
@@ -113,7 +114,7 @@ class LimitRecord:
         """Slow down to two thirds of what was used of late."""
         span = max(FLOW_LEAST_US, now - self.flow_at)
         flow = max(self.flow_was, math.floor(float(self.flow * FLOW_US) / span))
-        used = math.floor(flow * 2 / 3 * bucket.den / FLOW_US)
+        used = math.floor(flow * 2 / 3 * bucket.den / FLOW_US if flow else bucket.num * 2 / 3)
         bucket.num = min(bucket.num, max(1, used, row.least))
         self.base_num, self.paced = bucket.num, 0
         bucket.correct(min(0, -bucket.level))
@@ -207,11 +208,11 @@ class Feedback:
             if outcome == Outcome.SERVED:
                 limit.count_flow(amount, now)
                 limit.grow(bucket, row, now - limit.at, waiting=waiting)
-            elif outcome == Outcome.SLOW_DOWN and fresh and bucket.num > 0:
+            elif outcome == Outcome.SLOW_DOWN and fresh and row.least >= 0:
                 limit.begin_ramp(bucket, row, now)
             elif outcome == Outcome.REFUSED:
                 if wait_us >= 0 and not explained:
-                    _drain(bucket, amount, wait_us)
+                    _drain(bucket, row, amount, wait_us)
                 if row.flags >= ADAPTIVE and fresh:
                     limit.cut(bucket, row)
             limit.at = now
@@ -262,10 +263,12 @@ class Feedback:
         return tuple(row)
 
 
-def _drain(bucket: Bucket, cost: int, wait_us: int) -> None:
+def _drain(bucket: Bucket, row: Row, cost: int, wait_us: int) -> None:
     """Let there be just room for the refused call at the end of the brake."""
-    if bucket.num and cost:
-        target = cost * bucket.den - min(DEBT_MAX, bucket.num * wait_us)
+    full_us = row.num * max(DRAINED_US, 2 * wait_us)
+    if bucket.num and cost and bucket.capacity * bucket.den <= full_us:
+        kept = 0 if row.flags & UNCOUNTED else cost
+        target = kept * bucket.den - min(DEBT_MAX, bucket.num * wait_us)
         bucket.correct(min(0, target - bucket.level))
 
 

@@ -96,7 +96,7 @@ class Row(NamedTuple):
     flags: int
     used: int = 0  # what the provider counts as used, in 1/den units
     slack: int = 0  # how exact that is
-    least: int = 0  # the rate below which no ramp is needed
+    least: int = 0  # the rate below which no ramp is needed; -1: it is none that is slowed down
 
 
 AT_START, AT_END, MAY_RAISE, TOLD, UNCOUNTED, EXPLAINS, ADAPTIVE = 1, 2, 4, 8, 16, 32, 64

@@ -68,8 +68,8 @@ acquire = st.tuples(
 )  # fmt: skip
 row = st.tuples(
     st.integers(0, 5),
-    st.sampled_from([0, 0, 8, 9, 10, 12, 13, 14, 15, 25, 57, 64, 73, 77]),
-    st.one_of(st.integers(-50, 1300), small), st.sampled_from([0, 0, 1, 20]), st.sampled_from([0, 3]),
+    st.sampled_from([0, 0, 8, 9, 10, 12, 13, 14, 15, 16, 25, 57, 64, 73, 77, 80]),
+    st.one_of(st.integers(-50, 1300), small), st.sampled_from([0, 0, 1, 20]), st.sampled_from([-1, 0, 3]),
 )  # fmt: skip
 report = st.tuples(
     st.just("report"), number, st.sampled_from([1, 1, 1, 2, 2, 3, 4, 5, 5, 6]),
