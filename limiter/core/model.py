@@ -368,14 +368,15 @@ class Model:
                 return True
             if each.rank != BARRED:
                 at, last = self.ledger.room_at(each.policy, cost, ahead)
-                if at != NOT_BEFORE_EVENT:
-                    at = max(at, self.gates.brake_ends(each.head.group.route, self.now))
+                free = self.gates.brake_ends(each.head.group.route, self.now)
+                at = at if at == NOT_BEFORE_EVENT else max(at, free)
                 if at == self.now:
                     self._leave(each, Status.GRANTED)
                     return True
-                if ahead is None:
-                    self.ledger.bottleneck, ahead = last, []
-                add_part(ahead, self.ledger.needs(each.policy, cost), 1, 1)
+                if free == self.now:
+                    if ahead is None:
+                        self.ledger.bottleneck, ahead = last, []
+                    add_part(ahead, self.ledger.needs(each.policy, cost), 1, 1)
                 if len(found) > 1:
                     times.append((each.better_us, each.head.id))
             times.append((at, each.head.id))

@@ -24,7 +24,7 @@ local function leave(candidate, status)
 end
 
 -- Grant one head, or say when the next one will fit. A head that does not fit keeps what it needs
--- from those behind it: only what it has no use for goes to them.
+-- from those behind it: only what it has no use for goes to them; all of it, while the brake holds it.
 local function step()
   local ahead, id, at_us = nil, nil, NOT_BEFORE_EVENT
   local list = candidates()
@@ -42,13 +42,16 @@ local function step()
     local promoted = candidate.rank == PROMOTED
     if candidate.rank ~= BARRED then
       at, last = room_at(candidate.priority, candidate.cost, ahead, promoted)
-      if at ~= NOT_BEFORE_EVENT then at = math.max(at, free_at(s.classes[candidate.c][ROUTE])) end
+      local free = free_at(s.classes[candidate.c][ROUTE])
+      if at ~= NOT_BEFORE_EVENT then at = math.max(at, free) end
       if at == now then
         leave(candidate, GRANTED)
         return true
       end
-      if not ahead then s.bottleneck, ahead = last, {} end
-      keep_ahead(candidate.priority, candidate.cost, ahead, promoted)
+      if free == now then
+        if not ahead then s.bottleneck, ahead = last, {} end
+        keep_ahead(candidate.priority, candidate.cost, ahead, promoted)
+      end
       if #list > 1 then note(candidate, candidate.better_at) end
     end
     note(candidate, at)
