@@ -261,8 +261,8 @@ class Model:
         weights = group.weights if group.lined else 0
         weights += ticket.weight if seq is None and k == 0 else 0
         others = [each for each in self.classes if each is not group]
-        wait_us, ahead = self.ledger.outlook(ticket, k, weights, others)
-        return max(wait_us, self.gates.brake_ends(group.route, self.now) - self.now), ahead
+        held_us = self.gates.brake_ends(group.route, self.now) - self.now
+        return self.ledger.outlook(ticket, k, weights, others, held_us)
 
     # --- line and pump --------------------------------------------------------------------
 
