@@ -116,6 +116,7 @@ class Model:
     def _reap(self, name: str, seen: int) -> None:
         for key in [key for key in self.holds if key[0] == name]:
             hold = self.holds.pop(key)
+            self.gates.release_probe(key)
             unused = hold.granted_us > seen
             self._end_hold(hold, (0,) * len(hold.cost) if unused else ())
             if not unused:
@@ -181,6 +182,8 @@ class Model:
         if late or not entry.flags & MAY_WAIT:
             refusal = Status.REFUSED
         status = self._stand(ticket, refusal)
+        if status not in (Status.GRANTED, Status.WAITING):
+            self.gates.release_probe(key)
         return (status, 0, 0) if status == Status.GRANTED else (status, wait_us, ahead)
 
     def _turned_away(self, key: Id, entry: Acquire) -> tuple[Status, int, int] | None:
@@ -346,6 +349,8 @@ class Model:
             lent = candidate.rank == BORROWING
             self._take(ticket.id, Hold(self.now, group.priority, lent, ticket.tenant, ticket.cost))
             forget([group], 3, group.virtual)
+        else:
+            self.gates.release_probe(ticket.id)
         if served or status in (Status.NEVER, Status.OPEN):
             self._mail.tell(ticket.id, status, self.ledger.levels())
 

@@ -97,6 +97,7 @@ class Owner:
         self.number = 0
         self.calls = 0
         self.granted: list[int] = []
+        self.heard: list[Grant] = []
         self.reply = Reply(layout.Outcome.DONE)
 
     def send(self, *entries: layout.Entry, number: int | None = None) -> list[Result]:
@@ -114,6 +115,7 @@ class Owner:
         return self.reply.results
 
     def _note(self, grants: list[Grant]) -> None:
+        self.heard += grants
         self.granted += [grant.n for grant in grants if grant.status == Status.GRANTED]
 
     def ask(
