@@ -26,7 +26,7 @@ from limiter.core.owners import Hold
 from limiter.core.standing import FOREVER
 from limiter.providers.verdict import Outcome
 
-WINDOW_US = 1_000_000
+WINDOW_US = 3_000_000
 STALE_MAX_US = 60_000_000
 RAMP_US = 900_000_000
 REGROW_US = 120_000_000
@@ -58,9 +58,12 @@ class LimitRecord:
     # --- drift ----------------------------------------------------------------------------
 
     def correct(
-        self, bucket: Bucket, row: Row, mark: int | None, granted_us: int, now: int
+        self, bucket: Bucket, row: Row, mark: int | None, age_us: int, now: int
     ) -> None:
-        """Take what an answer tells; `mark` is None where the reservation has none."""
+        """Take what an answer tells; `mark` is None where the reservation has none.
+
+        The provider may have read its level `age_us` ago.
+        """
         drift = self._drift(bucket, row, mark)
         self.seen, self.seen_at, self.drift = row.used, now, drift
         if drift < -row.slack:
@@ -72,8 +75,8 @@ class LimitRecord:
         if self.start < 0:
             self.start, self.base, self.least = now, bucket.shift, FOREVER
         self.least = min(self.least, drift)
-        self.stale = max(self.stale, min(STALE_MAX_US, now - granted_us))
-        if now - self.start >= WINDOW_US:
+        self.stale = max(self.stale, min(STALE_MAX_US, age_us))
+        if now - self.start >= WINDOW_US + self.stale:
             self._end_window(bucket, row.slack, now)
 
     def _drift(self, bucket: Bucket, row: Row, mark: int | None) -> int:
@@ -95,7 +98,7 @@ class LimitRecord:
             bucket.correct(self.least)
         others = max(0, self.base - bucket.shift)
         most = math.floor(bucket.capacity * bucket.den / 4)
-        guard = min(math.floor(others / (now - self.start) * self.stale), most)
+        guard = min(math.floor(others / (now - self.start) * (WINDOW_US + self.stale)), most)
         guard = max(guard, self.guard * 3 // 4)
         bucket.correct(self.guard - guard)
         self.guard = guard
@@ -230,7 +233,8 @@ class Feedback:
             mark = hold.marks[row.limit - 1]
         if row.flags & UNCOUNTED and hold:
             row = row._replace(used=row.used + of(hold.cost, bucket) * bucket.den)
-        limit.correct(bucket, row, mark, hold.granted_us if hold else now, now)
+        age_us = now - hold.granted_us if hold and not row.flags & AT_END else 0
+        limit.correct(bucket, row, mark, age_us, now)
 
     def _pass(self, entry: Report, record: RouteRecord, now: int) -> None:
         outcome, route = entry.outcome, entry.route

@@ -4,11 +4,12 @@
 -- is mark + SHIFT, and what one answer has corrected the others do not correct again.
 --
 -- Used up by others: corrected at once. Used less than we thought: calls overtake each other on
--- their way, so the least of all answers within a second is believed. What others were seen to use
--- per second is kept back for as long as answers take to come (the guard), because we hear of it so
--- much later.
+-- their way, so the least of all answers within a window is believed. What others were seen to use in
+-- a window is kept back (the guard), because we hear of it as much later as answers take to come. A
+-- window is as long as that and three seconds more: others come in lumps, and in a shorter one is a
+-- lump too many or none.
 
---@const WINDOW_US 1000000
+--@const WINDOW_US 3000000
 --@const STALE_MAX_US 60000000
 
 -- Move a level; remember by how much.
@@ -21,7 +22,7 @@ end
 local function end_window(bucket, record, slack)
   if record.least > slack then shift(bucket, record.least) end
   local span, others = now - record.from, math.max(0, record.base - bucket[SHIFT])
-  local guard = math.min(math.floor(others / span * record.stale),
+  local guard = math.min(math.floor(others / span * (WINDOW_US + record.stale)),
                          math.floor(bucket[CAP] * bucket[DEN] / 4))
   guard = math.max(guard, math.floor(record.guard * 3 / 4))
   shift(bucket, record.guard - guard)
@@ -42,8 +43,9 @@ local function drift_of(bucket, record, row, mark)
   return math.abs(by_mark) < math.abs(by_level) and by_mark or by_level
 end
 
--- Take what an answer tells of one limit. `mark` is nil where the reservation has none.
-local function correct(bucket, record, row, mark, granted_us)
+-- Take what an answer tells of one limit. `mark` is nil where the reservation has none; age_us: how
+-- long ago the provider may have read its level.
+local function correct(bucket, record, row, mark, age_us)
   local slack, raises = row[ROW_SLACK], row[ROW_FLAGS] % (2 * MAY_RAISE) >= MAY_RAISE
   local drift = drift_of(bucket, record, row, mark)
   record.seen, record.seen_at, record.drift = row[ROW_USED], now, drift
@@ -56,6 +58,6 @@ local function correct(bucket, record, row, mark, granted_us)
     record.from, record.base, record.least = now, bucket[SHIFT], FOREVER
   end
   record.least = math.min(record.least, drift)
-  record.stale = math.max(record.stale, math.min(STALE_MAX_US, now - granted_us))
-  if now - record.from >= WINDOW_US then end_window(bucket, record, slack) end
+  record.stale = math.max(record.stale, math.min(STALE_MAX_US, age_us))
+  if now - record.from >= WINDOW_US + record.stale then end_window(bucket, record, slack) end
 end

@@ -33,7 +33,8 @@ local function take_row(row, hold, outcome, wait_us, explained, fresh)
   if flags % (2 * TOLD) >= TOLD then
     local mark = hold and hold[MARKS] and hold[GRANTED_AT] >= s.made and hold[MARKS][row[ROW_LIMIT]]
     if flags % (2 * UNCOUNTED) >= UNCOUNTED then row[ROW_USED] = row[ROW_USED] + amount * bucket[DEN] end
-    correct(bucket, record, row, mark, hold and hold[GRANTED_AT] or now)
+    local age_us = hold and flags % (2 * AT_END) < AT_END and now - hold[GRANTED_AT] or 0
+    correct(bucket, record, row, mark, age_us)
   end
   if outcome == SERVED then
     count_flow(record, amount)
