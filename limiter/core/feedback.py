@@ -58,16 +58,19 @@ class LimitRecord:
     # --- drift ----------------------------------------------------------------------------
 
     def correct(
-        self, bucket: Bucket, row: Row, mark: int | None, age_us: int, now: int
+        self, bucket: Bucket, row: Row, mark: int | None, age_us: int, cost: int, now: int
     ) -> None:
-        """Take what an answer tells; `mark` is None where the reservation has none.
+        """Take what an answer tells; `mark` is None where the reservation, of so much, has none.
 
         The provider may have read its level `age_us` ago.
         """
-        drift = self._drift(bucket, row, mark)
+        drift = self._drift(bucket, row, mark, age_us)
         self.seen, self.seen_at, self.drift = row.used, now, drift
         if drift < -row.slack:
-            bucket.correct(drift)
+            assert bucket.shift is not None
+            by_mark = mark is not None and not row.flags & AT_END
+            before = (mark or 0) + bucket.shift + cost * bucket.den if by_mark else bucket.level
+            self._take_back(bucket, drift, before)
             drift = 0
         if not row.flags & MAY_RAISE or (mark is None and not row.flags & AT_END):
             return
@@ -79,18 +82,25 @@ class LimitRecord:
         if now - self.start >= WINDOW_US + self.stale:
             self._end_window(bucket, row.slack, now)
 
-    def _drift(self, bucket: Bucket, row: Row, mark: int | None) -> int:
+    def _drift(self, bucket: Bucket, row: Row, mark: int | None, age_us: int) -> int:
         assert bucket.shift is not None
         full, used = bucket.capacity * bucket.den, row.used + self.guard
         by_level = full - bucket.level - used
-        if mark is None or row.flags & AT_END:
+        if row.flags & AT_END:
             return by_level
+        if mark is None:
+            return by_level + min(DEBT_MAX, bucket.num * age_us)
         by_mark = full - mark - bucket.shift - used
         if row.flags & AT_START:
             return by_mark
         if float(by_mark) * by_level <= 0:
             return 0
         return by_mark if abs(by_mark) < abs(by_level) else by_level
+
+    def _take_back(self, bucket: Bucket, drift: int, before: int) -> None:
+        guard = min(self.guard, before - bucket.capacity * bucket.den + self.guard)
+        self.base -= max(0, min(guard, -drift))
+        bucket.correct(drift)
 
     def _end_window(self, bucket: Bucket, slack: int, now: int) -> None:
         assert bucket.shift is not None
@@ -206,8 +216,8 @@ class Feedback:
         explained = any(row.flags & EXPLAINS for row in entry.rows)
         for row in entry.rows:
             bucket, limit = ledger.buckets[row.limit - 1], self._limit(row.limit, now)
-            self._take(row, hold, bucket, limit, now)
             amount = of(hold.cost, bucket) if hold else 0
+            self._take(row, hold, amount, bucket, limit, now)
             if outcome == Outcome.SERVED:
                 limit.count_flow(amount, now)
                 limit.grow(bucket, row, now - limit.at, waiting=waiting)
@@ -224,17 +234,17 @@ class Feedback:
         self._pass(entry, record, now)
 
     def _take(
-        self, row: Row, hold: Hold | None, bucket: Bucket, limit: LimitRecord, now: int
+        self, row: Row, hold: Hold | None, cost: int, bucket: Bucket, limit: LimitRecord, now: int
     ) -> None:
         if not row.flags & TOLD:
             return
         mark = None
         if hold and hold.marks and hold.granted_us >= self.made:
             mark = hold.marks[row.limit - 1]
-        if row.flags & UNCOUNTED and hold:
-            row = row._replace(used=row.used + of(hold.cost, bucket) * bucket.den)
+        if row.flags & UNCOUNTED:
+            row = row._replace(used=row.used + cost * bucket.den)
         age_us = now - hold.granted_us if hold and not row.flags & AT_END else 0
-        limit.correct(bucket, row, mark, age_us, now)
+        limit.correct(bucket, row, mark, age_us, cost, now)
 
     def _pass(self, entry: Report, record: RouteRecord, now: int) -> None:
         outcome, route = entry.outcome, entry.route

@@ -31,29 +31,40 @@ local function end_window(bucket, record, slack)
 end
 
 -- How much less was used than we count: by the mark, by the level as it is now, or, where it is not
--- known when the provider read its own, by the one that says less.
-local function drift_of(bucket, record, row, mark)
+-- known when the provider read its own, by the one that says less. Without a mark (no answer was
+-- reported before the call) as much may have been refilled since.
+local function drift_of(bucket, record, row, mark, age_us)
   local full, flags = bucket[CAP] * bucket[DEN], row[ROW_FLAGS]
   local used = row[ROW_USED] + record.guard
   local by_level = full - bucket[LEVEL] - used
-  if not mark or flags % (2 * AT_END) >= AT_END then return by_level end
+  if flags % (2 * AT_END) >= AT_END then return by_level end
+  if not mark then return by_level + math.min(DEBT_MAX, bucket[NUM] * age_us) end
   local by_mark = full - mark - bucket[SHIFT] - used
   if flags % (2 * AT_START) >= AT_START then return by_mark end
   if by_mark * by_level <= 0 then return 0 end
   return math.abs(by_mark) < math.abs(by_level) and by_mark or by_level
 end
 
--- Take what an answer tells of one limit. `mark` is nil where the reservation has none; age_us: how
--- long ago the provider may have read its level.
-local function correct(bucket, record, row, mark, age_us)
-  local slack, raises = row[ROW_SLACK], row[ROW_FLAGS] % (2 * MAY_RAISE) >= MAY_RAISE
-  local drift = drift_of(bucket, record, row, mark)
+-- Take it back, and count it as used by others. But not what was kept back for them: once the bucket
+-- was full again, that was in it again, `before` the call.
+local function take_back(bucket, record, drift, before)
+  local guard = math.min(record.guard, before - bucket[CAP] * bucket[DEN] + record.guard)
+  record.base = record.base - math.max(0, math.min(guard, -drift))
+  shift(bucket, drift)
+end
+
+-- Take what an answer tells of one limit. `mark` is nil where the reservation, of so much, has none;
+-- age_us: how long ago the provider may have read its level.
+local function correct(bucket, record, row, mark, age_us, cost)
+  local slack, at_end = row[ROW_SLACK], row[ROW_FLAGS] % (2 * AT_END) >= AT_END
+  local drift = drift_of(bucket, record, row, mark, age_us)
   record.seen, record.seen_at, record.drift = row[ROW_USED], now, drift
   if drift < -slack then
-    shift(bucket, drift)
+    local by_mark = mark and not at_end
+    take_back(bucket, record, drift, by_mark and mark + bucket[SHIFT] + cost * bucket[DEN] or bucket[LEVEL])
     drift = 0
   end
-  if not raises or not mark and row[ROW_FLAGS] % (2 * AT_END) < AT_END then return end
+  if row[ROW_FLAGS] % (2 * MAY_RAISE) < MAY_RAISE or not mark and not at_end then return end
   if record.from < 0 then
     record.from, record.base, record.least = now, bucket[SHIFT], FOREVER
   end

@@ -34,7 +34,7 @@ local function take_row(row, hold, outcome, wait_us, explained, fresh)
     local mark = hold and hold[MARKS] and hold[GRANTED_AT] >= s.made and hold[MARKS][row[ROW_LIMIT]]
     if flags % (2 * UNCOUNTED) >= UNCOUNTED then row[ROW_USED] = row[ROW_USED] + amount * bucket[DEN] end
     local age_us = hold and flags % (2 * AT_END) < AT_END and now - hold[GRANTED_AT] or 0
-    correct(bucket, record, row, mark, age_us)
+    correct(bucket, record, row, mark, age_us, amount)
   end
   if outcome == SERVED then
     count_flow(record, amount)
