@@ -111,6 +111,7 @@ class Report(NamedTuple):
     wait_us: int
     route: str
     rows: tuple[Row, ...]
+    first: int
 
 
 Entry = Acquire | Settle | Report | tuple[int, int] | tuple[int, int, str]
@@ -160,7 +161,9 @@ def survey() -> Entry:
     return (_SURVEY, 0)
 
 
-def report(n: int, outcome: int, wait_us: int, route: str, rows: Sequence[Row]) -> Report:
+def report(
+    n: int, outcome: int, wait_us: int, route: str, rows: Sequence[Row], first: int = 0
+) -> Report:
     """Write the entry that says what the provider answered to a call.
 
     Args:
@@ -169,8 +172,9 @@ def report(n: int, outcome: int, wait_us: int, route: str, rows: Sequence[Row]) 
         wait_us: what the provider asks to wait; −1: it names no time.
         route: which quotas of the unit the call was for.
         rows: one for each of their limits.
+        first: the number of the batch that it was sent in before; 0: none.
     """
-    return Report(Op.REPORT.value, n, outcome, wait_us, route, tuple(rows))
+    return Report(Op.REPORT.value, n, outcome, wait_us, route, tuple(rows), first)
 
 
 def tell(route: str) -> Entry:

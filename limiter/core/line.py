@@ -114,6 +114,8 @@ class Line:
     def _depart(self, now_us: int) -> Batch:
         requests = self._take() + [Request(Op.RENEW, n) for n in self._suspects(now_us)]
         self._number += 1
+        for request in requests:
+            request.first = request.first or self._number
         entries = [request.entry(self.definition) for request in requests]
         self.flying = Batch(self._number, self.definition.version, requests, entries)
         return self.flying

@@ -53,7 +53,7 @@ class Model:
         self.owners = Owners()
         self.gates = Gates()
         self.feedback = Feedback(self.gates, now)
-        self._seq = 0
+        self._seq = self._ran = 0  # arrivals; the number of the owner's last batch before this one
         self._timer: Timer | None = None
         self._recheck: tuple[int, Id] | None = None
         self._blocks = 0  # flows that stepped aside in this run
@@ -84,6 +84,7 @@ class Model:
             return Reply(Outcome.STALE), {}
         before, now = self.now, max(now, self.now)
         self._mail, self._blocks = Mail(owner), 0
+        self._ran = self.owners.last_of(owner) if lease_us else 0
         if lease_us and not self.owners.enrol(owner, now, number, lease_us):
             return Reply(Outcome.FENCED), {}
         self.ledger.now = now
@@ -131,6 +132,8 @@ class Model:
                 return Result(*self._acquire(key, entry), levels=self.ledger.levels())
             case Settle():
                 return Result(self._finish(key, entry.actual))
+            case Report(first=first) if 0 < first <= self._ran:
+                return Result(Status.DONE)  # the batch whose answer was lost had it
             case Report():
                 waiting, hold = bool(self.tickets), self.holds.get(key)
                 self.feedback.report(entry, hold, self.ledger, waiting=waiting)

@@ -11,14 +11,15 @@
 -- {5, n}           look     as renew, also "wait_us ahead" of a ticket
 -- {6, 0}           survey   also "P (waiting wait_us)*P": the tickets of each priority, and how long
 --        the smallest call waits that comes after them
--- {7, n, outcome, wait_us, route, rows}  report  what the provider answered; wait_us -1: it names none.
---        See lib/report.lua
+-- {7, n, outcome, wait_us, route, rows, first}  report  what the provider answered; wait_us -1: it names
+--        none. first: the batch that it was sent in before, 0: none. See lib/report.lua
 -- {9, 0, route}    tell     also "brake_us shut_us fails denied budget (age_us level drift guard num cap)*L":
 --        the brake, the circuit, failures in a row, repeats that are left (in fifths); by limit what
 --        the provider told (age -1: nothing yet), and at what rate, with how many slots it is used
 --
 -- n numbers the owner's calls: the id is "owner:n". An acquire that was asked before finds what
--- the first one left; the other operations find nothing the second time, and change nothing.
+-- the first one left; a report knows the batch that it was in, and whether that ran; the other
+-- operations find nothing the second time, and change nothing.
 -- A cost, as what was used, is an array by dimension.
 
 --@const GRANTED 1

@@ -49,6 +49,7 @@ local function take_row(row, hold, outcome, wait_us, explained, fresh)
 end
 
 local function report(id, entry)
+  if entry[7] > 0 and entry[7] <= ran then return DONE end -- the batch whose answer was lost had it
   local outcome, wait_us, route, rows = entry[3], entry[4], entry[5], entry[6]
   local payload = redis.call('HGET', HOLDS, id)
   local hold, record, explained = payload and cmsgpack.unpack(payload), route_record(route), false

@@ -74,7 +74,7 @@ row = st.tuples(
 report = st.tuples(
     st.just("report"), number, st.sampled_from([1, 1, 1, 2, 2, 3, 4, 5, 5, 6]),
     st.sampled_from([-1, -1, 0, 2_000_000, 90_000_000]), st.sampled_from(["", "", "x"]),
-    st.lists(row, max_size=3),
+    st.lists(row, max_size=3), st.sampled_from([0, 0, 0, 1, 2]),
 )  # fmt: skip
 entry = st.one_of(
     acquire,
@@ -136,8 +136,9 @@ class Pair:
                 return layout.survey()
             case ("tell", route):
                 return layout.tell(route)
-            case ("report", n, outcome, wait_us, route, rows):
-                return layout.report(n, outcome, wait_us, route, list(map(self.row, rows)))
+            case ("report", n, outcome, wait_us, route, rows, ago):
+                first = max(0, self.numbers[owner] - ago) if ago else 0
+                return layout.report(n, outcome, wait_us, route, list(map(self.row, rows)), first)
             case (kind, n):
                 return getattr(layout, kind)(n)
 

@@ -171,11 +171,13 @@ class Owner:
         """Say what the provider answered to a call."""
         self.send(self.reported(n, verdict, quotas))
 
-    def reported(self, n: int, verdict: Verdict, quotas: tuple[str, ...] = ()) -> layout.Report:
+    def reported(
+        self, n: int, verdict: Verdict, quotas: tuple[str, ...] = (), first: int = 0
+    ) -> layout.Report:
         agreed = self.story.agreed
         wait_us = -1 if verdict.wait_us is None else verdict.wait_us
         rows = told.rows(agreed, quotas, verdict)
-        return layout.report(n, verdict.outcome, wait_us, agreed.route(quotas), rows)
+        return layout.report(n, verdict.outcome, wait_us, agreed.route(quotas), rows, first)
 
     def call(self, verdict: Verdict = SERVED, **cost: int) -> int:
         """Make a call that is answered and settled at once; return what became of the acquire."""
