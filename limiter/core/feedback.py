@@ -75,9 +75,10 @@ class LimitRecord:
             before = (mark or 0) + bucket.shift + cost * bucket.den if by_mark else bucket.level
             drift = self._take_guard(bucket, drift, before)
         noise = 0 if row.flags & UNCOUNTED else self.noise
+        surprises = not first and row.flags & (MAY_RAISE + UNCOUNTED)
         if drift < -row.slack - noise:
             bucket.correct(drift)
-            if -2 * drift > self.guard and not first:
+            if surprises and -2 * drift > self.guard:
                 self._guard_by(bucket, -2 * drift)
             drift = 0
         if not row.flags & MAY_RAISE or (mark is None and not row.flags & AT_END):
@@ -126,7 +127,7 @@ class LimitRecord:
         taken = math.floor((self.base - bucket.shift) / (now - self.start) * WINDOW_US)
         windows = SMOOTH + self.stale / WINDOW_US
         self.others += math.floor((taken - self.others) / windows)
-        wanted = self.others * (1 + self.stale * 5 / 4 / WINDOW_US)
+        wanted = self.others * (1 + 2 * self.stale / WINDOW_US)
         self._guard_by(bucket, max(wanted, self.guard * (1 - 1 / windows)))
         self.noise = self.noise * 3 // 4
         self.start, self.base, self.least, self.stale = now, bucket.shift, FOREVER, 0

@@ -8,8 +8,8 @@
 -- count: the least of all answers within a second is believed, half of it at a time.
 --
 -- The guard is kept back for what others use until we hear of it: at first twice what was a surprise
--- (what is told first is none: nothing was known before), then what they take in a second and a
--- quarter more than answers take to come. It is a reserve of the level, and costs none of the rate.
+-- (what is told first is none: nothing was known before), then what they take in a second and in twice
+-- the time that answers take. It is a reserve of the level, and costs none of the rate.
 
 --@const WINDOW_US 1000000
 --@const SMOOTH 4 -- windows over which the use by others is averaged, and more where answers are slow
@@ -27,7 +27,7 @@ local function end_window(bucket, record, slack)
   local taken = math.floor((record.base - bucket[SHIFT]) / (now - record.from) * WINDOW_US)
   local windows = SMOOTH + record.stale / WINDOW_US
   record.others = record.others + math.floor((taken - record.others) / windows)
-  local wanted = record.others * (1 + record.stale * 5 / 4 / WINDOW_US)
+  local wanted = record.others * (1 + 2 * record.stale / WINDOW_US)
   guard_by(bucket, record, math.max(wanted, record.guard * (1 - 1 / windows)))
   record.noise = math.floor(record.noise * 3 / 4)
   record.from, record.base, record.least, record.stale = now, bucket[SHIFT], FOREVER, 0
@@ -65,13 +65,15 @@ local function correct(bucket, record, row, mark, age_us, cost)
   record.seen, record.seen_at, record.drift = row[ROW_USED], now, drift
   local before = mark and not at_end and mark + bucket[SHIFT] + cost * bucket[DEN] or bucket[LEVEL]
   if drift < 0 and record.guard > 0 then drift = take_guard(bucket, record, drift, before) end
-  local noise = row[ROW_FLAGS] % (2 * UNCOUNTED) >= UNCOUNTED and 0 or record.noise
+  local raises = row[ROW_FLAGS] % (2 * MAY_RAISE) >= MAY_RAISE
+  local refused = row[ROW_FLAGS] % (2 * UNCOUNTED) >= UNCOUNTED
+  local noise, surprises = refused and 0 or record.noise, not first and (raises or refused)
   if drift < -slack - noise then
     shift(bucket, drift)
-    if -2 * drift > record.guard and not first then guard_by(bucket, record, -2 * drift) end
+    if surprises and -2 * drift > record.guard then guard_by(bucket, record, -2 * drift) end
     drift = 0
   end
-  if row[ROW_FLAGS] % (2 * MAY_RAISE) < MAY_RAISE or not mark and not at_end then return end
+  if not raises or not mark and not at_end then return end
   if record.from < 0 then
     record.from, record.base, record.least = now, bucket[SHIFT], FOREVER
   end
