@@ -15,13 +15,6 @@
 --@const SMOOTH 4 -- windows over which the use by others is averaged, and more where answers are slow
 --@const STALE_MAX_US 60000000
 
--- Keep back so much for others, a quarter of the bucket at most.
-local function guard_by(bucket, record, amount)
-  local guard = math.min(math.floor(amount), math.floor(bucket[CAP] * bucket[DEN] / 4))
-  set_aside(bucket, record, record.guard - guard)
-  record.guard = guard
-end
-
 local function end_window(bucket, record, slack)
   if record.least > slack then shift(bucket, record.least - math.floor(record.least / 2)) end
   local taken = math.floor((record.base - bucket[SHIFT]) / (now - record.from) * WINDOW_US)

@@ -15,3 +15,10 @@ local function set_aside(bucket, record, amount)
 end
 
 local function lower(bucket, record, amount) set_aside(bucket, record, math.min(0, amount)) end
+
+-- Keep back so much for others, a quarter of the bucket at most.
+local function guard_by(bucket, record, amount)
+  local guard = math.min(math.floor(amount), math.floor(bucket[CAP] * bucket[DEN] / 4))
+  set_aside(bucket, record, record.guard - guard)
+  record.guard = guard
+end
