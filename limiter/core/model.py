@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from limiter.core.aside import Aside
 from limiter.core.buckets import NOT_BEFORE_EVENT
 from limiter.core.definition import Definition
 from limiter.core.feedback import Feedback
@@ -33,14 +34,10 @@ from limiter.core.layout import (
 from limiter.core.ledger import Candidate, Ledger
 from limiter.core.mail import Mail, Timer, due_in, soonest
 from limiter.core.outputs import Outputs
-from limiter.core.owners import NEVER_US, Hold, Owners
+from limiter.core.owners import Hold, Owners
 from limiter.core.standing import BARRED, BORROWING, add_part
 
-GRANTS = 250
-HEADS = 2000
-FORGET = 100
-BLOCKS = 100
-RECHECK_US = 5_000_000
+GRANTS, HEADS, FORGET = 250, 2000, 100
 
 
 class Model:
@@ -58,9 +55,7 @@ class Model:
         self.outputs = Outputs()
         self._seq = self._ran = 0  # arrivals; the number of the owner's last batch before this one
         self._timer: Timer | None = None
-        self._recheck: tuple[int, Id] | None = None
-        self._blocks = 0  # flows that stepped aside in this run
-        self._blocked: set[tuple[int, int, int, str]] = set()
+        self._aside = Aside()
         self._mail = Mail("")
 
     @property
@@ -86,7 +81,8 @@ class Model:
         if version != self.definition.version:
             return Reply(Outcome.STALE), {}
         before, now = self.now, max(now, self.now)
-        self._mail, self._blocks = Mail(owner), 0
+        self._mail = Mail(owner)
+        self._aside.begin()
         self._ran = self.owners.last_of(owner) if lease_us else 0
         if lease_us and not self.owners.enrol(owner, now, number, lease_us):
             return Reply(Outcome.FENCED), {}
@@ -110,7 +106,7 @@ class Model:
         self.ledger.redefine(definition)
         self.feedback.redefined(self.now)
         if self.ledger.tenants is not tenants:
-            self._recheck = self._recheck and (0, self._recheck[1])  # look at every blocked flow
+            self._aside.look_at_all()
             for each in self.classes:
                 each.head = None
 
@@ -255,8 +251,8 @@ class Model:
     def _end_hold(self, hold: Hold, actual: Sequence[int], *, late: bool = False) -> None:
         self.ledger.true_up(hold, actual, late=late)
         self._forget_heads(hold.tenant)
-        if self._recheck and self.ledger.tenants.is_limited(hold.tenant):
-            self._unblock_tenant(hold.tenant)
+        if self._aside.recheck and self.ledger.tenants.is_limited(hold.tenant):
+            self._aside.let_back(hold.tenant, self.classes)
 
     def _forget_heads(self, tenant: str) -> None:
         """Look for heads anew that were found to fit by levels that have changed."""
@@ -298,41 +294,19 @@ class Model:
         flow = group.flows[ticket.tenant]
         was_blocked = flow.blocked_until is not None and flow.first is ticket
         if was_blocked:
-            self._blocked.discard((flow.blocked_until, group.number, flow.tag, ticket.tenant))
+            self._aside.forget(group, ticket.tenant, flow)
         group.leave(ticket, moved_us)
         if was_blocked and flow.tickets:
             group.unblock(ticket.tenant)
 
     def _find_head(self, group: Class) -> None:
-        while self._blocks < BLOCKS and (found := group.first()):
+        while not self._aside.is_over and (found := group.first()):
             tenant, flow = found
             at = self.ledger.tenants.fit_at(tenant, flow.first.cost, self.now)
             if at == self.now:
                 group.head, group.head_tag = flow.first, flow.tag
                 return
-            self._blocks += 1
-            until = self.now + RECHECK_US
-            flow.blocked_until = until = until if at == NOT_BEFORE_EVENT else min(until, at)
-            self._blocked.add((until, group.number, flow.tag, tenant))
-            if not self._recheck or until < self._recheck[0]:
-                self._recheck = (until, flow.first.id)
-
-    def _unblock_tenant(self, tenant: str) -> None:
-        for each in [each for each in self._blocked if each[3] == tenant]:
-            self._blocked.discard(each)
-            self.classes[each[1]].unblock(tenant)
-
-    def _unblock_due(self) -> None:
-        if not self._recheck or self._recheck[0] > self.now:
-            return
-        until = NEVER_US if self._recheck[0] == 0 else self.now  # all, when limits have changed
-        for each in sorted(each for each in self._blocked if each[0] <= until)[:FORGET]:
-            self._blocked.discard(each)
-            self.classes[each[1]].unblock(each[3])
-        self._recheck = None
-        if self._blocked:
-            until, number, _, tenant = min(self._blocked)
-            self._recheck = (until, self.classes[number].flows[tenant].first.id)
+            self._aside.block(group, tenant, flow, at, self.now)
 
     def _candidates(self) -> list[Candidate]:
         found = []
@@ -393,14 +367,13 @@ class Model:
                 if len(found) > 1:
                     times.append((each.better_us, each.head.id))
             times.append((at, each.head.id))
-        if self._recheck:
-            at = self._recheck[0] if self._blocks < BLOCKS else self.now
-            times.append((at, self._recheck[1]))
+        if recheck := self._aside.recheck:
+            times.append((self.now if self._aside.is_over else recheck[0], recheck[1]))
         self._timer = soonest(times)
         return False
 
     def _pump(self) -> None:
-        self._unblock_due()
+        self._aside.let_back_due(self.classes, self.now)
         for _ in range(min(GRANTS, -(-HEADS // max(1, len(self.classes))))):
             if not self.tickets:
                 self._timer = None
