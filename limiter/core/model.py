@@ -104,8 +104,8 @@ class Model:
         tenants, before = self.ledger.tenants, self.now
         self.ledger.now = max(now, before)
         self.ledger.refill(self.now - before)
-        self.ledger.redefine(definition)
-        self.feedback.redefined(self.now)
+        if self.ledger.redefine(definition):
+            self.feedback.redefined(self.now)
         if self.ledger.tenants is not tenants:
             self._recheck = self._recheck and (0, self._recheck[1])  # look at every blocked flow
             for each in self.classes:
