@@ -130,9 +130,10 @@ class LimitRecord:
         span = max(FLOW_LEAST_US, now - self.flow_at)
         flow = max(self.flow_was, math.floor(float(self.flow * FLOW_US) / span))
         used = math.floor(flow * 2 / 3 * bucket.den / FLOW_US if flow else bucket.num * 2 / 3)
-        bucket.num = min(bucket.num, max(1, used, row.least))
-        self.base_num, self.paced = bucket.num, 0
         bucket.correct(min(0, -bucket.level))
+        if bucket.num > row.least:
+            bucket.num = min(bucket.num, max(1, used, row.least))
+            self.base_num, self.paced = bucket.num, 0
 
     def cut(self, bucket: Bucket, row: Row) -> None:
         """Use less: half the rate, or eight tenths of the slots."""

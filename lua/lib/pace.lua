@@ -8,20 +8,19 @@
 --@const RAMP_US 900000000
 --@const REGROW_US 120000000
 --@const CREDIT_US 1000000 -- of the time between two answers, unless the call takes longer at the pace
---@const CREDIT_MAX_US 60000000
 --@const ROUND 20
---@const FLOW_US 60000000
+--@const MINUTE_US 60000000
 --@const FLOW_LEAST_US 10000000
 
 -- What calls took of a limit in the last minute, in units: of this one so far, or of the last one.
 local function flow_of(record)
   local span = math.max(FLOW_LEAST_US, now - record.flow_at)
-  return math.max(record.flow_was, math.floor(record.flow * FLOW_US / span))
+  return math.max(record.flow_was, math.floor(record.flow * MINUTE_US / span))
 end
 
 local function count_flow(record, amount)
-  if now - record.flow_at >= FLOW_US then
-    record.flow_was = math.floor(record.flow * FLOW_US / (now - record.flow_at))
+  if now - record.flow_at >= MINUTE_US then
+    record.flow_was = math.floor(record.flow * MINUTE_US / (now - record.flow_at))
     record.flow, record.flow_at = 0, now
   end
   record.flow = record.flow + amount
@@ -31,10 +30,11 @@ end
 -- knows what was used (the key is new, or calls were settled before they were reported): of the pace.
 local function begin_ramp(bucket, record, row)
   local flow = flow_of(record)
-  local used = flow > 0 and flow * 2 / 3 * bucket[DEN] / FLOW_US or bucket[NUM] * 2 / 3
+  local used = flow > 0 and flow * 2 / 3 * bucket[DEN] / MINUTE_US or bucket[NUM] * 2 / 3
+  shift(bucket, math.min(0, -bucket[LEVEL]))
+  if bucket[NUM] <= row[ROW_LEAST] then return end
   bucket[NUM] = math.min(bucket[NUM], math.max(1, math.floor(used), row[ROW_LEAST]))
   record.base_num, record.paced = bucket[NUM], 0
-  shift(bucket, math.min(0, -bucket[LEVEL]))
 end
 
 local function cut(bucket, record, row)
@@ -58,7 +58,7 @@ local function grow_slots(bucket, record)
 end
 
 local function grow_rate(bucket, record, row, elapsed, amount)
-  local took_us = math.min(CREDIT_MAX_US, math.floor(amount * bucket[DEN] / bucket[NUM]))
+  local took_us = math.min(MINUTE_US, math.floor(amount * bucket[DEN] / bucket[NUM]))
   record.paced = record.paced + math.min(elapsed, math.max(CREDIT_US, took_us))
   if record.base_num > 0 then
     bucket[NUM] = math.floor(record.base_num * (1 + math.min(record.paced, RAMP_US) / (2 * RAMP_US)))

@@ -83,6 +83,18 @@ def test_a_ramp_begins_lower_where_nothing_is_known(tell: Tell) -> None:
         assert paces(ann)["tokens/minute"] == pytest.approx(part, rel=0.01)
 
 
+def test_slow_down_below_a_million_begins_no_ramp(tell: Tell) -> None:
+    """A rate that was cut below that grows as it did: within minutes, not by a half in fifteen."""
+    story = tell(tpm=6000, adaptive=True)
+    ann = story.owner("ann")
+    for verdict in (REFUSED, REFUSED, SLOW_DOWN):
+        ann.call(verdict, tokens=1)
+        story.after(60)
+    assert paces(ann) == {"tokens/minute": 0.25}
+    saturated(ann, 180, tokens=50)
+    assert paces(ann) == {"tokens/minute": 1}
+
+
 def test_requests_stand_for_tokens_that_are_not_limited(tell: Tell) -> None:
     """Where only requests are limited these are slowed down, not below a tenth."""
     story = tell(rpm=6000)
