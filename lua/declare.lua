@@ -2,7 +2,8 @@
 --
 -- What was used of a limit stays used: a bucket of 500 with 200 left becomes, as one of 800, a
 -- bucket with 500 left. Limits are matched by label, priorities by their place; what is new starts
--- full, and so do the tenants' own limits when they change.
+-- full, and so do the tenants' own limits when they change. Where no limit changes, what providers told
+-- of them stays as well.
 --
 -- KEYS[1] state, KEYS[2] quota, KEYS[3] tenants: as in run.lua
 --
@@ -23,15 +24,7 @@ end
 --@include lib/levels
 --@include lib/definition
 --@include lib/expiry
-
--- Used so far, rounded up to a whole unit: what is not sure stays used.
-local function carry(bucket, was)
-  local used = was[CAP] - units(was[LEVEL], was[DEN])
-  if bucket[NUM] == 0 and bucket[CAP] < bucket[CEILING] then -- adaptive: so many slots were found out
-    bucket[CAP] = math.min(was[CAP], bucket[CEILING])
-  end
-  bucket[LEVEL] = math.max(-DEBT_MAX, (bucket[CAP] - used) * bucket[DEN])
-end
+--@include lib/carry
 
 local found = redis.call('HMGET', KEYS[2], 'version', 'definition')
 local old = found[1] or ''
@@ -53,18 +46,21 @@ if blob and found[2] then
   for i, limit in ipairs(earlier.limits) do place[limit.label] = i end
   for i, limit in ipairs(definition.limits) do
     local was = state[8][place[limit.label]]
-    if was then carry(limits[i], was) end
+    if was then carry(limits[i], was, earlier.limits[place[limit.label]].num) end
   end
   for p, was in ipairs(state[9]) do
     local priority = priorities[p]
     priority[ASKED], priority[WAITS] = was[ASKED], was[WAITS]
     for i, limit in ipairs(priority[SHARES] and was[SHARES] and definition.limits or {}) do
       local share = was[SHARES][place[limit.label]]
-      if share then carry(priority[SHARES][i], share) end
+      if share then carry(priority[SHARES][i], share, 0) end
     end
   end
-  state[1], state[8], state[9], state[15] = version, limits, priorities, 1
-  state[18] = math.max(state[2], state[18]) + 1 -- marks and reports of before say nothing of these
+  state[1], state[9], state[15] = version, priorities, 1
+  if cjson.encode(earlier.limits) ~= cjson.encode(definition.limits) then
+    state[8] = limits
+    state[18] = math.max(state[2], state[18]) + 1 -- marks and reports of before say nothing of these
+  end
   if cjson.encode(earlier.own) ~= cjson.encode(definition.own) then
     redis.call('DEL', KEYS[3])
     state[16] = 0
@@ -72,7 +68,7 @@ if blob and found[2] then
     for _, class in ipairs(state[11]) do class[8] = false end -- heads were found to fit by the old ones
   end
   state[10] = full_buckets(definition.own)
-  keep_ms = keep_state_ms(limits, priorities, state[16] - now, true)
+  keep_ms = keep_state_ms(state[8], priorities, state[16] - now, true)
   redis.call('SET', KEYS[1], cmsgpack.pack(state), 'PX', keep_ms)
 end
 redis.call('PEXPIRE', KEYS[2], KEEP_QUOTA_MS + keep_ms)

@@ -6,6 +6,7 @@ list of buckets: those of the limits, of a priority's share, of a tenant.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -67,8 +68,13 @@ class Bucket:
         self.level = max(-DEBT_MAX, min(self.capacity * self.den, before + amount))
         self.shift += self.level - before
 
-    def carry(self, was: Bucket) -> None:
-        """Take over what was used of an earlier bucket; what is not sure stays used."""
+    def carry(self, was: Bucket, num: int) -> None:
+        """Take over what was used of an earlier bucket; what is not sure stays used.
+
+        `num` is that of its definition: it may have been slowed down.
+        """
+        if was.num < num:
+            self.num = max(1, math.floor(float(self.num) * was.num / num))
         used = was.capacity - was.units
         if not self.num and self.capacity < self.ceiling:  # adaptive: so many slots were found out
             self.capacity = min(was.capacity, self.ceiling)

@@ -32,6 +32,8 @@ STALE_MAX_US = 60_000_000
 RAMP_US = 900_000_000
 REGROW_US = 120_000_000
 CREDIT_US = 1_000_000
+CREDIT_MAX_US = 60_000_000
+ROUND = 20
 FLOW_US = 60_000_000
 FLOW_LEAST_US = 10_000_000
 DRAINED_US = 300_000_000
@@ -164,43 +166,51 @@ class LimitRecord:
         span = max(FLOW_LEAST_US, now - self.flow_at)
         flow = max(self.flow_was, math.floor(float(self.flow * FLOW_US) / span))
         used = math.floor(flow * 2 / 3 * bucket.den / FLOW_US if flow else bucket.num * 2 / 3)
-        bucket.num = min(bucket.num, max(1, used, row.least))
-        self.base_num, self.paced = bucket.num, 0
         self.lower(bucket, -bucket.level)
+        if bucket.num > row.least:
+            bucket.num = min(bucket.num, max(1, used, row.least))
+            self.base_num, self.paced = bucket.num, 0
 
     def cut(self, bucket: Bucket, row: Row) -> None:
-        """Use less: half the rate, or seven tenths of the slots."""
+        """Use less: half the rate, or eight tenths of the slots."""
         if row.num > 0:
             bucket.num = max(1, row.num // 100, bucket.num // 2)
             self.base_num = 0
             self.lower(bucket, -bucket.level)
             return
         busy = bucket.capacity - bucket.level // bucket.den
-        slots = max(1, math.floor(min(bucket.capacity, busy) * 7 / 10))
+        slots = max(1, math.floor(min(bucket.capacity, busy) * 8 / 10))
         bucket.level -= (bucket.capacity - slots) * bucket.den
         bucket.capacity, self.paced, self.base_num = slots, 0, 1
 
-    def grow(self, bucket: Bucket, row: Row, elapsed: int, *, waiting: bool) -> None:
-        """Take note that a call was served: more may be asked for, if calls wait for it."""
+    def grow(
+        self, bucket: Bucket, row: Row, elapsed: int, amount: int, *, waiting: bool, first: bool
+    ) -> None:
+        """Take note that a call was served: more may be asked for, if calls wait for it.
+
+        `first`: this is the limit that the head of the line waits for, if any does.
+        """
         slots = row.num == 0
         if (slots and row.flags < ADAPTIVE) or (not slots and bucket.num >= row.num):
             return
-        if not waiting and bucket.level >= bucket.den:
+        if not (waiting and (first or not slots)) and bucket.level >= bucket.den:
             return
         if slots:
             self._grow_slots(bucket)
         else:
-            self._grow_rate(bucket, row, elapsed)
+            self._grow_rate(bucket, row, elapsed, amount)
 
     def _grow_slots(self, bucket: Bucket) -> None:
         self.paced += 1
-        if bucket.capacity >= bucket.ceiling or (self.base_num and self.paced < bucket.capacity):
+        served = max(ROUND, bucket.capacity) if self.base_num else 0
+        if bucket.capacity >= bucket.ceiling or self.paced < served:
             return
         bucket.capacity, self.paced = bucket.capacity + 1, 0
         bucket.level += bucket.den
 
-    def _grow_rate(self, bucket: Bucket, row: Row, elapsed: int) -> None:
-        self.paced += min(CREDIT_US, elapsed)
+    def _grow_rate(self, bucket: Bucket, row: Row, elapsed: int, amount: int) -> None:
+        took_us = min(CREDIT_MAX_US, amount * bucket.den // bucket.num)
+        self.paced += min(elapsed, max(CREDIT_US, took_us))
         if self.base_num:
             part = 1 + min(self.paced, RAMP_US) / (2 * RAMP_US)
             bucket.num = math.floor(self.base_num * part)
@@ -256,7 +266,8 @@ class Feedback:
             self._take(row, hold, amount, bucket, limit, now)
             if outcome == Outcome.SERVED:
                 limit.count_flow(amount, now)
-                limit.grow(bucket, row, now - limit.at, waiting=waiting)
+                first = bucket is ledger.buckets[ledger.bottleneck]
+                limit.grow(bucket, row, now - limit.at, amount, waiting=waiting, first=first)
             elif outcome == Outcome.SLOW_DOWN and fresh and row.least >= 0:
                 limit.begin_ramp(bucket, row, now)
             elif outcome == Outcome.REFUSED:

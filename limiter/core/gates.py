@@ -47,7 +47,10 @@ class RouteRecord:
     budget: int = BUDGET_START
 
     def grow(self, now: int) -> None:
-        """Let time pass."""
+        """Let time pass.
+
+        It never goes back here: a store that lost its state, but not this, sees to that itself.
+        """
         grown = (now - self.budget_at) // BUDGET_US
         self.budget = min(BUDGET_MOST, self.budget + grown)
         self.budget_at += grown * BUDGET_US

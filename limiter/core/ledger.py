@@ -6,7 +6,7 @@ Pure. What `lua/lib/holds.lua`, `policy.lua` and `outlook.lua` do with the bucke
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -61,18 +61,25 @@ class Ledger:
         self.tenants = Tenants(written["own"])
         self.bottleneck = 0  # the limit that the head waits, or waited, for longest
 
-    def redefine(self, definition: Definition) -> None:
-        """Take a new definition; what was used of a limit stays used (`lua/declare.lua`)."""
+    def redefine(self, definition: Definition) -> bool:
+        """Take a new definition; what was used of a limit stays used (`lua/declare.lua`).
+
+        Say whether the limits have changed.
+        """
         written, before = json.loads(definition.text), json.loads(self.definition.text)
-        fresh, standings = _limits(written), _standings(written)
-        _carry(fresh, self.buckets)
+        standings = _standings(written)
+        changed = bool(written["limits"] != before["limits"])
+        if changed:
+            fresh = _limits(written)
+            _carry(fresh, self.buckets, {each["label"]: each["num"] for each in before["limits"]})
+            self.buckets = fresh
         for new, was in zip(standings, self.standings, strict=False):
             new.asked_us, new.waits = was.asked_us, was.waits
-            _carry(new.shares or [], was.shares or [])
+            _carry(new.shares or [], was.shares or [], {})
         if written["own"] != before["own"]:
             self.tenants = Tenants(written["own"])
-        self.buckets, self.standings, self.definition = fresh, standings, definition
-        self.bottleneck = 0
+        self.standings, self.definition, self.bottleneck = standings, definition, 0
+        return changed
 
     def refill(self, elapsed_us: int) -> None:
         """Let time pass; tenants' buckets catch up when they are looked at."""
@@ -199,8 +206,8 @@ def _standings(written: dict[str, Any]) -> list[Standing]:
     return [Standing.read(each, written["limits"]) for each in written["priorities"]]
 
 
-def _carry(fresh: Buckets, earlier: Buckets) -> None:
+def _carry(fresh: Buckets, earlier: Buckets, nums: Mapping[str, int]) -> None:
     before = {bucket.label: bucket for bucket in earlier}
     for bucket in fresh:
         if was := before.get(bucket.label):
-            bucket.carry(was)
+            bucket.carry(was, nums.get(bucket.label, 0))

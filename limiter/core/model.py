@@ -103,8 +103,8 @@ class Model:
         tenants, before = self.ledger.tenants, self.now
         self.ledger.now = max(now, before)
         self.ledger.refill(self.now - before)
-        self.ledger.redefine(definition)
-        self.feedback.redefined(self.now)
+        if self.ledger.redefine(definition):
+            self.feedback.redefined(self.now)
         if self.ledger.tenants is not tenants:
             self._aside.look_at_all()
             for each in self.classes:

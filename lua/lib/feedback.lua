@@ -27,6 +27,9 @@ end
 local function look_at_route(route)
   local record = feedback().routes['r' .. route]
     or {fails = 0, denied = 0, since = 0, shut_us = 0, cut_at = 0, budget = BUDGET_START, budget_at = now}
+  if record.budget_at > now then -- the clock stepped back, and the state that would have told was lost
+    record.since, record.cut_at, record.budget_at = now, now, now
+  end
   local grown = math.floor((now - record.budget_at) / BUDGET_US)
   record.budget = math.min(BUDGET_MOST, record.budget + grown)
   record.budget_at = record.budget_at + grown * BUDGET_US

@@ -30,19 +30,18 @@ local function waits(tag, seq) return 'w' .. string.format(NUMERAL .. NUMERAL, t
 local function idles(tag) return 'i' .. string.format(NUMERAL, tag) end
 local function blocked(at, tag) return 'b' .. string.format(NUMERAL .. NUMERAL, at, tag) end
 
--- Replace a flow's record, false for none before and nil for none after.
+-- Replace a flow's record, false for none before and nil for none after. The new one comes first: a key
+-- that is empty in between is a new one, and does not expire.
 local function move_flow(flow, old, new)
-  if old then
-    redis.call('ZREM', ORDER, member_of(flow, old))
-    if string.sub(old, 1, 1) == 'i' then s.idle = s.idle - 1 end
-  end
-  if not new then
+  if new then
+    redis.call('ZADD', ORDER, 0, member_of(flow, new))
+    redis.call('HSET', FLOWS, flow, new)
+    if string.sub(new, 1, 1) == 'i' then s.idle = s.idle + 1 end
+  else
     redis.call('HDEL', FLOWS, flow)
-    return
   end
-  redis.call('ZADD', ORDER, 0, member_of(flow, new))
-  redis.call('HSET', FLOWS, flow, new)
-  if string.sub(new, 1, 1) == 'i' then s.idle = s.idle + 1 end
+  if old and old ~= new then redis.call('ZREM', ORDER, member_of(flow, old)) end
+  if old and string.sub(old, 1, 1) == 'i' then s.idle = s.idle - 1 end
 end
 
 -- What a call takes of the bottleneck limit, as its time at the limit's rate, by its weight.

@@ -39,7 +39,7 @@ local function take_row(row, hold, outcome, wait_us, explained, fresh)
   end
   if outcome == SERVED then
     count_flow(record, amount)
-    grow(bucket, record, row, elapsed)
+    grow(bucket, record, row, elapsed, amount)
   elseif outcome == SLOW and fresh and row[ROW_LEAST] >= 0 then
     begin_ramp(bucket, record, row)
   elseif outcome == REFUSED_BY then

@@ -146,6 +146,17 @@ def lifetimes_us(world: World) -> dict[str, int]:
             for name in ("state", "quota", "tenants", "order")}  # fmt: skip
 
 
+def test_a_line_of_one_flow_expires(any_url: str, name: str) -> None:
+    """A key that loses its only member and gets the next one in the same run expires all the same."""
+    with World(Quota(name, tpm=60, headroom=0), any_url) as world:
+        keys, client = world.engine.keys, world.engine.client
+        for tokens in (60, 10, 10, 10):
+            world.ask(tokens=tokens)
+        for _ in range(3):
+            world.after(10).poll()
+            assert [key for key in keys.all() if client.pttl(key) == -1] == []
+
+
 def test_what_a_tenant_used_is_known_until_it_is_full_again(any_url: str, name: str) -> None:
     """A tenant's limit outlives the quiet of the whole quota: it expires when it is full."""
     quota = Quota(name, tpm=6000, tenant_limits=[Limit("tokens", 1000, DAY, headroom=0)])

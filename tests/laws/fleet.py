@@ -19,7 +19,7 @@ from limiter.core.layout import Status
 from limiter.core.model import Model
 from limiter.providers.verdict import Verdict, When
 from tests.engine.lua import Lua
-from tests.laws.provider import Provider
+from tests.laws.provider import Provider, Slots
 from tests.laws.story import Story
 
 Draw = Callable[[Random], int]
@@ -49,7 +49,7 @@ class Ways:
 class Fleet:
     """Hold the clock of a story, the events to come, and what was observed."""
 
-    def __init__(self, story: Story, provider: Provider, seed: object, ways: Ways) -> None:
+    def __init__(self, story: Story, provider: Provider | Slots, seed: object, ways: Ways) -> None:
         self.story, self.provider, self.ways = story, provider, ways
         self.rng = Random(f"{seed}")
         self.events: list[tuple[int, int, Callable[[], None]]] = []
@@ -120,17 +120,16 @@ class Fleet:
     def _arrive(self, owner: str, n: int, tokens: int) -> None:
         refusal = self.provider.admit(self.now, {"requests": 1, "tokens": tokens})
         if refusal is not None:
-            wait_us = refusal.wait_us or 0
-            spread_us = self.rng.randint(0, min(250_000, wait_us // 10))
+            wait_us = -1 if refusal.wait_us is None else refusal.wait_us
+            spread_us = self.rng.randint(0, min(250_000, max(0, wait_us // 10)))
             self.later(5_000, lambda: self.report(owner, n, refusal, 0, wait_us + spread_us))
-        elif self.ways.when == "end":
-            self.later(self.ways.service(self.rng), lambda: self._answer(owner, n, tokens))
-        else:
-            answer = self.provider.answer(self.now, "start")
-            self.later(self.ways.service(self.rng), lambda: self.report(owner, n, answer, tokens))
+            return
+        answer = self.provider.answer(self.now, "start") if self.ways.when == "start" else None
+        self.later(self.ways.service(self.rng), lambda: self._leave(owner, n, answer, tokens))
 
-    def _answer(self, owner: str, n: int, tokens: int) -> None:
-        self.report(owner, n, self.provider.answer(self.now, "end"), tokens)
+    def _leave(self, owner: str, n: int, answer: Verdict | None, tokens: int) -> None:
+        self.provider.leave(self.now)
+        self.report(owner, n, answer or self.provider.answer(self.now, "end"), tokens)
 
     def report(self, owner: str, n: int, verdict: Verdict, tokens: int, wait_us: int = -1) -> None:
         """Report as a client does: levels of the end after the call is settled."""

@@ -43,6 +43,37 @@ class Exact:
                        when="start")  # fmt: skip
 
 
+class Slots:
+    """Serve so many calls at a time, and tell nobody how many."""
+
+    def __init__(self, amount: int, wait_s: float | None) -> None:
+        self.amount, self.busy, self.served, self.refused = amount, 0, 0, 0
+        wait_us = None if wait_s is None else round(wait_s * 1e6)
+        self.refusal = Verdict(Outcome.REFUSED, 429, again=True, wait_us=wait_us)
+        self._used_us = self._at = 0
+
+    def used_us(self, now: int) -> int:
+        """Return how long calls were served until now, added up."""
+        self._used_us, self._at = self._used_us + self.busy * (now - self._at), now
+        return self._used_us
+
+    def admit(self, now: int, cost: Mapping[str, int]) -> Verdict | None:
+        self.used_us(now)
+        if self.busy >= self.amount:
+            self.refused += 1
+            return self.refusal
+        self.busy += 1
+        self.served += 1
+        return None
+
+    def answer(self, now: int, when: When) -> Verdict:
+        return Verdict(Outcome.SERVED, when=when)
+
+    def leave(self, now: int) -> None:
+        self.used_us(now)
+        self.busy -= 1
+
+
 class Provider:
     """Hold the buckets, and count who was served."""
 
@@ -74,3 +105,6 @@ class Provider:
             bucket.refill(now)
         seen = tuple(bucket.seen() for bucket in self.buckets.values())
         return Verdict(Outcome.SERVED, seen=seen, when=when)
+
+    def leave(self, now: int) -> None:
+        """Take note that a call has come to its end."""

@@ -45,6 +45,12 @@ class Known(NamedTuple):
     budget: int
     limits: dict[str, Told]
 
+    @classmethod
+    def read(cls, agreed: definition.Definition, result: Result) -> Known:
+        found = result.levels
+        each = [Told(*found[i : i + 6]) for i in range(5, len(found), 6)]
+        return cls(*found[:5], dict(zip(agreed.labels, each, strict=True)))
+
 
 class Story:
     """Hold the clock, and the engine that the story is told to."""
@@ -189,9 +195,7 @@ class Owner:
     def known(self, quotas: tuple[str, ...] = ()) -> Known:
         """Ask what is known of the provider."""
         agreed = self.story.agreed
-        found = self.send(layout.tell(agreed.route(quotas)))[0].levels
-        each = [Told(*found[i : i + 6]) for i in range(5, len(found), 6)]
-        return Known(*found[:5], dict(zip(agreed.labels, each, strict=True)))
+        return Known.read(agreed, self.send(layout.tell(agreed.route(quotas)))[0])
 
 
 HIGH, LOW = Priority("high", level=10), Priority("low")
