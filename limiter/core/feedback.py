@@ -52,6 +52,7 @@ class LimitRecord:
     stale: int = 0
     noise: int = 0
     others: int = 0  # what others take of it in a second, smoothed
+    lowered_at: int = 0
     paced: int = 0
     base_num: int = 0
     flow: int = 0
@@ -71,7 +72,9 @@ class LimitRecord:
             if -2 * drift > self.guard and not first:
                 self._guard_by(bucket, -2 * drift)
             drift = 0
-        if not row.flags & MAY_RAISE or (mark is None and not row.flags & AT_END):
+        if not row.flags & MAY_RAISE or granted_us <= self.lowered_at:
+            return
+        if mark is None and not row.flags & AT_END:
             return
         assert bucket.shift is not None
         if self.start < 0:
@@ -107,7 +110,7 @@ class LimitRecord:
             bucket.correct(self.least - self.least // 2)
         taken = math.floor((self.base - bucket.shift) / (now - self.start) * WINDOW_US)
         windows = SMOOTH + self.stale / WINDOW_US
-        self.others += math.floor((taken - self.others) / windows)
+        self.others = max(0, self.others + math.floor((taken - self.others) / windows))
         wanted = self.others * (1 + self.stale * 5 / 4 / WINDOW_US)
         self._guard_by(bucket, max(wanted, self.guard * (1 - 1 / windows)))
         self.noise = self.noise * 3 // 4
@@ -119,15 +122,17 @@ class LimitRecord:
         bucket.correct(amount)
         self.base += (bucket.shift or 0) - before
 
-    def lower(self, bucket: Bucket, amount: int) -> None:
-        """Let no more be there than by so much less."""
-        self._set_aside(bucket, min(0, amount))
+    def lower(self, bucket: Bucket, amount: int, now: int) -> None:
+        """Lower a level because the provider refused: what was let in before is no objection."""
+        if amount < 0:
+            bucket.correct(amount)
+            self.start, self.lowered_at = -1, now
 
-    def drain(self, bucket: Bucket, cost: int, wait_us: int) -> None:
+    def drain(self, bucket: Bucket, cost: int, wait_us: int, now: int) -> None:
         """Let there be just room for the refused call at the end of the brake."""
         if bucket.num and cost:
             target = cost * bucket.den - min(DEBT_MAX, bucket.num * wait_us)
-            self.lower(bucket, target - bucket.level)
+            self.lower(bucket, target - bucket.level, now)
 
     # --- pace -----------------------------------------------------------------------------
 
@@ -145,14 +150,14 @@ class LimitRecord:
         used = math.floor(flow * 2 / 3 * bucket.den / FLOW_US)
         bucket.num = min(bucket.num, max(1, used, row.least))
         self.base_num, self.paced = bucket.num, 0
-        self.lower(bucket, -bucket.level)
+        self.lower(bucket, -bucket.level, now)
 
-    def cut(self, bucket: Bucket, row: Row) -> None:
+    def cut(self, bucket: Bucket, row: Row, now: int) -> None:
         """Use less: half the rate, or seven tenths of the slots."""
         if row.num > 0:
             bucket.num = max(1, row.num // 100, bucket.num // 2)
             self.base_num = 0
-            self.lower(bucket, -bucket.level)
+            self.lower(bucket, -bucket.level, now)
             return
         busy = bucket.capacity - bucket.level // bucket.den
         slots = max(1, math.floor(min(bucket.capacity, busy) * 7 / 10))
@@ -240,9 +245,9 @@ class Feedback:
                 limit.begin_ramp(bucket, row, now)
             elif outcome == Outcome.REFUSED:
                 if wait_us >= 0 and not explained:
-                    limit.drain(bucket, amount, wait_us)
+                    limit.drain(bucket, amount, wait_us, now)
                 if row.flags >= ADAPTIVE and fresh:
-                    limit.cut(bucket, row)
+                    limit.cut(bucket, row, now)
             limit.at = now
         if fresh and outcome in (Outcome.SLOW_DOWN, Outcome.REFUSED):
             record.cut_at = now

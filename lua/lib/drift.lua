@@ -26,7 +26,7 @@ local function end_window(bucket, record, slack)
   if record.least > slack then shift(bucket, record.least - math.floor(record.least / 2)) end
   local taken = math.floor((record.base - bucket[SHIFT]) / (now - record.from) * WINDOW_US)
   local windows = SMOOTH + record.stale / WINDOW_US
-  record.others = record.others + math.floor((taken - record.others) / windows)
+  record.others = math.max(0, record.others + math.floor((taken - record.others) / windows))
   local wanted = record.others * (1 + record.stale * 5 / 4 / WINDOW_US)
   guard_by(bucket, record, math.max(wanted, record.guard * (1 - 1 / windows)))
   record.noise = math.floor(record.noise * 3 / 4)
@@ -57,7 +57,8 @@ local function correct(bucket, record, row, mark, granted_us)
     if -2 * drift > record.guard and not first then guard_by(bucket, record, -2 * drift) end
     drift = 0
   end
-  if not raises or not mark and row[ROW_FLAGS] % (2 * AT_END) < AT_END then return end
+  if not raises or granted_us <= record.lowered_at then return end
+  if not mark and row[ROW_FLAGS] % (2 * AT_END) < AT_END then return end
   if record.from < 0 then
     record.from, record.base, record.least = now, bucket[SHIFT], FOREVER
   end
