@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Self
 from limiter.choosing import Choices
 from limiter.core import ops
 from limiter.core.definition import Definition
-from limiter.core.layout import Status
+from limiter.core.layout import Op, Status
 from limiter.core.line import Line
 from limiter.core.quota import check_cost
 from limiter.core.request import Request
+from limiter.core.sketch import Observation, OutputKey, bucket_of
 from limiter.errors import ConfigError, LimiterError, StoreError
 from limiter.providers.profile import Usage, charged_by_failure, usage_of
 from limiter.providers.verdict import Verdict
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("limiter")
 
+_PER_CALL = frozenset({"requests", "concurrency"})
 SPREAD_MAX_US = 250_000
 WAIT_MAX_US = 3_600_000_000  # longer waits are asked about again: one refusal an hour is cheap
 
@@ -179,6 +181,12 @@ class _Held:
             verdict = replace(verdict, wait_us=wait_us)
         return ops.report(self._n, verdict, self._quotas, self._definition.version)
 
+    def _observe(self, key: OutputKey, tokens: int) -> None:
+        """Put the length of an answer before the settling; nobody cares where only calls are limited."""
+        if not self.estimate.keys() <= _PER_CALL:
+            observed = Observation(key, bucket_of(tokens))
+            self._line.post(Request(Op.FORECAST, self._n, observed=observed))
+
     def _note(self, status: Status) -> None:
         if status == Status.GONE:
             log.warning("The store no longer knew the reservation %s on %r: its lease was over, "
@@ -236,6 +244,14 @@ class Reservation(_Held):
         """
         self._shell.report(self._lane, self._report(verdict))
 
+    def record_output(self, key: OutputKey, tokens: int) -> None:
+        """Let the fleet know how long the answer became, for the estimates of calls like this one.
+
+        Before the reservation is settled, and it travels with that: nothing is sent for it alone.
+        """
+        with self._lane.lock:
+            self._observe(key, tokens)
+
     def settle_from_finalizer(self, actual: Mapping[str, int] | None) -> None:
         """Settle (None: cancel) from a `__del__`, which may run while our own lock is held."""
         with contextlib.suppress(RuntimeError):  # the interpreter ends
@@ -291,6 +307,10 @@ class AsyncReservation(_Held):
     def report_soon(self, verdict: Verdict) -> None:
         """Let the fleet know what the provider answered; see `Reservation.report_soon`."""
         self._shell.report(self._lane, self._report(verdict))
+
+    def record_output(self, key: OutputKey, tokens: int) -> None:
+        """Let the fleet know how long the answer became; see `Reservation.record_output`."""
+        self._observe(key, tokens)
 
     def settle_from_finalizer(self, actual: Mapping[str, int] | None) -> None:
         """Settle (None: cancel) from a `__del__`, which may run in any thread."""

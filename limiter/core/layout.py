@@ -28,11 +28,13 @@ class Op(enum.IntEnum):
     LOOK = 5
     SURVEY = 6
     REPORT = 7
+    FORECAST = 8
     TELL = 9
 
 
 _ACQUIRE, _SETTLE = Op.ACQUIRE.value, Op.SETTLE.value
-_LOOK, _SURVEY, _TELL = Op.LOOK.value, Op.SURVEY.value, Op.TELL.value
+_LOOK, _SURVEY = Op.LOOK.value, Op.SURVEY.value
+_FORECAST, _TELL = Op.FORECAST.value, Op.TELL.value
 
 
 class Status(enum.IntEnum):
@@ -113,7 +115,17 @@ class Report(NamedTuple):
     rows: tuple[Row, ...]
 
 
-Entry = Acquire | Settle | Report | tuple[int, int] | tuple[int, int, str]
+class Forecast(NamedTuple):
+    """Hold the entry that tells the length of an answer and asks for a quantile; see `forecast`."""
+
+    op: int
+    n: int
+    key: str
+    bucket: int
+    permille: int
+
+
+Entry = Acquire | Settle | Report | Forecast | tuple[int, int] | tuple[int, int, str]
 
 
 def acquire(
@@ -173,6 +185,18 @@ def report(n: int, outcome: int, wait_us: int, route: str, rows: Sequence[Row]) 
     return Report(Op.REPORT.value, n, outcome, wait_us, route, tuple(rows))
 
 
+def forecast(n: int, key: str, bucket: int, permille: int) -> Forecast:
+    """Write the entry that asks how long answers become, and tells how long this one became.
+
+    Args:
+        n: the call's number; the answer is counted while its reservation is held, so only once.
+        key: what calls have in common whose answers are alike in length.
+        bucket: of the answer's length, see `limiter.core.sketch`; 0: only ask.
+        permille: which quantile is asked for.
+    """
+    return Forecast(_FORECAST, n, key, bucket, permille)
+
+
 def tell(route: str) -> Entry:
     """Write the entry that asks what is known of the provider."""
     return (_TELL, 0, route)
@@ -187,6 +211,7 @@ class Result(NamedTuple):
         ahead: after an acquire or a look: how many tickets go first.
         levels: after an acquire: what is left, in whole units and in the order of the limits; after a
             survey: by priority, the waiting tickets and how long the smallest call waits behind them;
+            after a forecast: how many answers are known, and the bucket of the quantile (0: too few);
             after a tell: see `lua/lib/entries.lua`.
     """
 
@@ -241,12 +266,14 @@ class Keys:
     order: str
     tenants: str
     feedback: str
+    outputs: str
     wake: str  # the prefix of the channels; no key
 
     def all(self) -> tuple[str, ...]:
         """Return the keys alone, as run.lua takes them."""
         return (self.state, self.quota, self.tickets, self.line, self.holds, self.owners,
-                self.numbers, self.lapsed, self.flows, self.order, self.tenants, self.feedback)  # fmt: skip
+                self.numbers, self.lapsed, self.flows, self.order, self.tenants, self.feedback,
+                self.outputs)  # fmt: skip
 
     def declaring(self) -> tuple[str, ...]:
         """Return the keys that declare.lua takes."""
@@ -257,7 +284,7 @@ def keys(quota: str) -> Keys:
     """Name the keys of a quota; all share its hash tag, so that they live on one node."""
     root = f"limiter:{LAYOUT}:{{{quota}}}:"
     names = ("state", "quota", "tickets", "line", "holds", "owners", "numbers", "lapsed", "flows",
-             "order", "tenants", "feedback", "wake:")  # fmt: skip
+             "order", "tenants", "feedback", "outputs", "wake:")  # fmt: skip
     return Keys(*(root + name for name in names))
 
 
@@ -301,6 +328,9 @@ def parse_reply(text: str | bytes, entries: Sequence[Entry]) -> Reply:
             elif op == _SURVEY:
                 end = at + 2 + 2 * numbers[at + 1]
                 results.append(Result(numbers[at], levels=tuple(numbers[at + 2 : end])))
+            elif op == _FORECAST:
+                end = at + 3
+                results.append(Result(numbers[at], levels=tuple(numbers[at + 1 : end])))
             elif op == _TELL:
                 end = at + 6 + 6 * limits
                 results.append(Result(numbers[at], levels=tuple(numbers[at + 1 : end])))

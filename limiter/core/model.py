@@ -20,6 +20,7 @@ from limiter.core.layout import (
     REPEATED,
     Acquire,
     Entry,
+    Forecast,
     Message,
     Op,
     Outcome,
@@ -31,6 +32,7 @@ from limiter.core.layout import (
 )
 from limiter.core.ledger import Candidate, Ledger
 from limiter.core.mail import Mail, Timer, due_in, soonest
+from limiter.core.outputs import Outputs
 from limiter.core.owners import NEVER_US, Hold, Owners
 from limiter.core.standing import BARRED, BORROWING, add_part
 
@@ -53,6 +55,7 @@ class Model:
         self.owners = Owners()
         self.gates = Gates()
         self.feedback = Feedback(self.gates, now)
+        self.outputs = Outputs()
         self._seq = 0
         self._timer: Timer | None = None
         self._recheck: tuple[int, Id] | None = None
@@ -134,6 +137,8 @@ class Model:
                 waiting, hold = bool(self.tickets), self.holds.get(key)
                 self.feedback.report(entry, hold, self.ledger, waiting=waiting)
                 return Result(Status.DONE)
+            case Forecast():
+                return self.outputs.answer(entry, self.now, held=key in self.holds)
         return self._ask(key, entry)
 
     def _ask(self, key: Id, entry: tuple[int, int] | tuple[int, int, str]) -> Result:

@@ -13,6 +13,7 @@ from limiter.core import layout
 from limiter.core.definition import Definition
 from limiter.core.layout import Entry, Op
 from limiter.core.priority import DEFAULT
+from limiter.core.sketch import Observation
 from limiter.core.told import rows
 from limiter.errors import StoreError
 from limiter.providers.verdict import Verdict
@@ -70,6 +71,7 @@ class Request:
     asking: Asking = NOBODY_ASKING
     verdict: Verdict | None = None  # of a report
     granted_under: str = ""  # of a report: the version that was known when its call was granted
+    observed: Observation | None = None  # of a forecast
     asked_before: bool = False
     submitted: bool = False
     sent: bool = False  # it has left in a batch at least once
@@ -102,6 +104,9 @@ class Request:
             return layout.settle(self.n, definition.actual(self.amounts, self.asking.quotas))
         if self.op == Op.REPORT:
             return self._report(definition)
+        if self.observed:
+            key = self.observed.key
+            return layout.forecast(self.n, key.text, self.observed.bucket, key.permille)
         return (self.op.value, self.n)
 
     def _report(self, definition: Definition) -> Entry:

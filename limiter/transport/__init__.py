@@ -31,6 +31,7 @@ def http_client(
     priority: str | None = None,
     tenant: str | None = None,
     fail_fast: bool = True,
+    output_quantile: float | None = 0.9,
     family: str | None = None,
     http_timeout: Any = None,
     **client_settings: Any,
@@ -53,6 +54,9 @@ def http_client(
         tenant: of all calls; one call's own: `extra_headers={"x-limiter-tenant": "search"}`. Neither
             header goes to the provider.
         fail_fast: fail at once when the wait is expected to be longer than `timeout`.
+        output_quantile: where the expected answer is reserved (see "Which estimate?" in the README), what
+            is reserved for it was enough for this part of the answers to calls like it, by what the
+            whole fleet has seen. None: nothing is learned.
         family: `httpx2` or `httpx`. None: the one that the installed openai is built on.
         http_timeout: the `timeout` of the client. None: 600 s, 5 s to connect, as openai's own.
         **client_settings: whatever else the family's client takes, as `transport`, `proxy`,
@@ -64,7 +68,9 @@ def http_client(
     from limiter.transport import clients
     from limiter.transport.rules import Rules
 
-    rules = Rules(provider, rule, timeout, quota, unmatched, priority, tenant, fail_fast)
+    rules = Rules(
+        provider, rule, timeout, quota, unmatched, priority, tenant, fail_fast, output_quantile
+    )
     if http_timeout is not None:
         client_settings["timeout"] = http_timeout
     return clients.build(limiter, rules, family, client_settings)
@@ -82,6 +88,7 @@ def instrument(
     priority: str | None = None,
     tenant: str | None = None,
     fail_fast: bool = True,
+    output_quantile: float | None = 0.9,
 ) -> C:
     """Limit every call of a client that exists, and of its `with_options()` copies; return it.
 
@@ -99,6 +106,7 @@ def instrument(
         priority: of all calls, unless their headers say otherwise.
         tenant: of all calls, unless their headers say otherwise.
         fail_fast: fail at once when the wait is expected to be longer than `timeout`.
+        output_quantile: how many of the answers what is reserved for one was enough for.
 
     Raises:
         ConfigError: it is no such client, is limited already otherwise, or a setting is wrong.
@@ -106,6 +114,8 @@ def instrument(
     from limiter.transport import clients
     from limiter.transport.rules import Rules
 
-    rules = Rules(provider, rule, timeout, quota, unmatched, priority, tenant, fail_fast)
+    rules = Rules(
+        provider, rule, timeout, quota, unmatched, priority, tenant, fail_fast, output_quantile
+    )
     clients.limit(getattr(client, "_client", client), limiter, rules)
     return client

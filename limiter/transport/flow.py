@@ -18,7 +18,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from limiter.errors import LimiterError, StoreError
+from limiter.errors import LimiterError, NeverFits, StoreError
 from limiter.transport import coding
 from limiter.transport.raised import through_openai
 
@@ -55,16 +55,21 @@ class Settle:
 
 
 def attempt_gen(
-    rules: Rules, quotas: Mapping[str, Any], request: Http
+    rules: Rules, limiter: Limiter | AsyncLimiter, request: Http
 ) -> Generator[Reserve | Send | Settle, Any, tuple[Http, Attempt | None, Any]]:
     """Run an attempt until its response has begun; return it with what is left to settle."""
-    attempt = rules.attempt(request, quotas)
+    attempt = rules.attempt(request, limiter.quotas, limiter.expected_output)
     if attempt is None:
         return (yield Send()), None, None
     accepted = request.headers.get("accept-encoding")
     if accepted is not None:
         request.headers["accept-encoding"] = coding.acceptable(accepted)
-    held = yield Reserve(attempt)
+    try:
+        held = yield Reserve(attempt)
+    except NeverFits:
+        if not attempt.forget_learned():
+            raise
+        held = yield Reserve(attempt)
     try:
         response = yield Send()
     except Exception as exc:
@@ -99,7 +104,7 @@ class SyncTransport(Limited):
 
     def handle_request(self, request: Http) -> Http:
         """Send a request when the quota allows it."""
-        steps = attempt_gen(self.rules, self.limiter.quotas, request)
+        steps = attempt_gen(self.rules, self.limiter, request)
         try:
             asked = next(steps)
             while True:
@@ -128,7 +133,7 @@ class SyncTransport(Limited):
             return response
         if hasattr(response, "_content"):  # read before it came here: nobody iterates it again
             attempt.saw_plain(response.content)
-            settle(held, attempt.used())
+            settle(held, ended(held, attempt))
         else:
             response.stream = self._stream(response.stream, attempt, held)
         return response
@@ -152,7 +157,7 @@ class AsyncTransport(Limited):
 
     async def handle_async_request(self, request: Http) -> Http:
         """Send a request when the quota allows it."""
-        steps = attempt_gen(self.rules, self.limiter.quotas, request)
+        steps = attempt_gen(self.rules, self.limiter, request)
         try:
             asked = next(steps)
             while True:
@@ -181,7 +186,7 @@ class AsyncTransport(Limited):
             return response
         if hasattr(response, "_content"):  # read before it came here: nobody iterates it again
             attempt.saw_plain(response.content)
-            await settle_async(held, attempt.used())
+            await settle_async(held, ended(held, attempt))
         else:
             response.stream = self._stream(response.stream, attempt, held)
         return response
@@ -240,7 +245,7 @@ class SyncStream(_Followed):
 
     def _finish(self) -> None:
         if self._held.state == "held":
-            settle(self._held, self._attempt.used())
+            settle(self._held, ended(self._held, self._attempt))
 
 
 class AsyncStream(_Followed):
@@ -273,7 +278,15 @@ class AsyncStream(_Followed):
 
     async def _finish(self) -> None:
         if self._held.state == "held":
-            await settle_async(self._held, self._attempt.used())
+            await settle_async(self._held, ended(self._held, self._attempt))
+
+
+def ended(held: Any, attempt: Attempt) -> Mapping[str, int] | None:
+    """Return what a call used; how long its answer became is told along with that."""
+    amounts = attempt.used()
+    if attempt.output_key and attempt.output_tokens is not None:
+        held.record_output(attempt.output_key, attempt.output_tokens)
+    return amounts
 
 
 def settle(held: Reservation, used: Mapping[str, int] | None) -> None:

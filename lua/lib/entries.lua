@@ -13,6 +13,9 @@
 --        the smallest call waits that comes after them
 -- {7, n, outcome, wait_us, route, rows}  report  what the provider answered; wait_us -1: it names none.
 --        See lib/report.lua
+-- {8, n, key, bucket, permille}  forecast  also "total bucket": of how many answers, and which one so many
+--        of a thousand are not above (0: too few are known). bucket > 0: of the call's own answer, counted
+--        while it is held. See lib/outputs.lua
 -- {9, 0, route}    tell     also "brake_us shut_us fails denied budget (age_us level drift guard num cap)*L":
 --        the brake, the circuit, failures in a row, repeats that are left (in fifths); by limit what
 --        the provider told (age -1: nothing yet), and at what rate, with how many slots it is used
@@ -37,6 +40,7 @@
 
 --@include lib/acquire
 --@include lib/finish
+--@include lib/forecast
 
 local function look(id)
   local status = renew(id)
@@ -59,6 +63,8 @@ local function apply(entry, results)
     results[at + 1], results[at + 2], results[at + 3] = look(id)
   elseif op == 7 then
     results[at + 1] = the_answers().report(id, entry)
+  elseif op == 8 then
+    results[at + 1], results[at + 2], results[at + 3] = the_forecast()(id, entry[3], entry[4], entry[5])
   elseif op == 9 then
     the_answers().tell(entry[3], results)
   else

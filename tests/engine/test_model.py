@@ -76,6 +76,10 @@ report = st.tuples(
     st.sampled_from([-1, -1, 0, 2_000_000, 90_000_000]), st.sampled_from(["", "", "x"]),
     st.lists(row, max_size=3),
 )  # fmt: skip
+forecast = st.tuples(
+    st.just("forecast"), st.integers(1, 4), st.sampled_from(["a", "a", "B", "chat 10 gpt-4o"]),
+    st.one_of(st.just(0), st.integers(20, 25), st.integers(1, 197)), st.sampled_from([1, 500, 900, 1000]),
+)  # fmt: skip
 entry = st.one_of(
     acquire,
     acquire,
@@ -89,6 +93,8 @@ entry = st.one_of(
     st.just(("survey",)),
     report,
     report,
+    forecast,
+    forecast,
     st.tuples(st.just("tell"), st.sampled_from(["", "x"])),
 )  # fmt: skip
 pause = st.one_of(
@@ -138,6 +144,8 @@ class Pair:
                 return layout.tell(route)
             case ("report", n, outcome, wait_us, route, rows):
                 return layout.report(n, outcome, wait_us, route, list(map(self.row, rows)))
+            case ("forecast", n, key, bucket, permille):
+                return layout.forecast(n, key, bucket, permille)
             case (kind, n):
                 return getattr(layout, kind)(n)
 
