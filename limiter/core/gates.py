@@ -81,6 +81,7 @@ class Gates:
             if gate.shut_us and gate.probe != key and gate.is_for(route):
                 until = max(gate.shut_us, gate.probe_until)
                 if until > now:
+                    self.release_probe(key)  # of another gate
                     return until, gate.denied
                 gate.probe_until, gate.probe = now + PROBE_US, key
         return None

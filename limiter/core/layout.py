@@ -98,7 +98,7 @@ class Row(NamedTuple):
     flags: int
     used: int = 0  # what the provider counts as used, in 1/den units
     slack: int = 0  # how exact that is
-    least: int = 0  # the rate below which no ramp is needed
+    least: int = 0  # the rate below which no ramp is needed; -1: it is none that is slowed down
 
 
 AT_START, AT_END, MAY_RAISE, TOLD, UNCOUNTED, EXPLAINS, ADAPTIVE = 1, 2, 4, 8, 16, 32, 64
@@ -113,6 +113,7 @@ class Report(NamedTuple):
     wait_us: int
     route: str
     rows: tuple[Row, ...]
+    first: int
 
 
 class Forecast(NamedTuple):
@@ -172,7 +173,9 @@ def survey() -> Entry:
     return (_SURVEY, 0)
 
 
-def report(n: int, outcome: int, wait_us: int, route: str, rows: Sequence[Row]) -> Report:
+def report(
+    n: int, outcome: int, wait_us: int, route: str, rows: Sequence[Row], first: int = 0
+) -> Report:
     """Write the entry that says what the provider answered to a call.
 
     Args:
@@ -181,8 +184,9 @@ def report(n: int, outcome: int, wait_us: int, route: str, rows: Sequence[Row]) 
         wait_us: what the provider asks to wait; −1: it names no time.
         route: which quotas of the unit the call was for.
         rows: one for each of their limits.
+        first: the number of the batch that it was sent in before; 0: none.
     """
-    return Report(Op.REPORT.value, n, outcome, wait_us, route, tuple(rows))
+    return Report(Op.REPORT.value, n, outcome, wait_us, route, tuple(rows), first)
 
 
 def forecast(n: int, key: str, bucket: int, permille: int) -> Forecast:

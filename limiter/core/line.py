@@ -119,6 +119,8 @@ class Line:
         for key in self.forecasts.questions():
             requests.append(Request(Op.FORECAST, 0, observed=Observation(key)))
         self._number += 1
+        for request in requests:
+            request.first = request.first or self._number
         entries = [request.entry(self.definition) for request in requests]
         self.flying = Batch(self._number, self.definition.version, requests, entries)
         return self.flying

@@ -56,7 +56,7 @@ class Model:
         self.gates = Gates()
         self.feedback = Feedback(self.gates, now)
         self.outputs = Outputs()
-        self._seq = 0
+        self._seq = self._ran = 0  # arrivals; the number of the owner's last batch before this one
         self._timer: Timer | None = None
         self._recheck: tuple[int, Id] | None = None
         self._blocks = 0  # flows that stepped aside in this run
@@ -87,6 +87,7 @@ class Model:
             return Reply(Outcome.STALE), {}
         before, now = self.now, max(now, self.now)
         self._mail, self._blocks = Mail(owner), 0
+        self._ran = self.owners.last_of(owner) if lease_us else 0
         if lease_us and not self.owners.enrol(owner, now, number, lease_us):
             return Reply(Outcome.FENCED), {}
         self.ledger.now = now
@@ -119,6 +120,7 @@ class Model:
     def _reap(self, name: str, seen: int) -> None:
         for key in [key for key in self.holds if key[0] == name]:
             hold = self.holds.pop(key)
+            self.gates.release_probe(key)
             unused = hold.granted_us > seen
             self._end_hold(hold, (0,) * len(hold.cost) if unused else ())
             if not unused:
@@ -133,6 +135,8 @@ class Model:
                 return Result(*self._acquire(key, entry), levels=self.ledger.levels())
             case Settle():
                 return Result(self._finish(key, entry.actual))
+            case Report(first=first) if 0 < first <= self._ran:
+                return Result(Status.DONE)  # the batch whose answer was lost had it
             case Report():
                 waiting, hold = bool(self.tickets), self.holds.get(key)
                 self.feedback.report(entry, hold, self.ledger, waiting=waiting)
@@ -186,6 +190,8 @@ class Model:
         if late or not entry.flags & MAY_WAIT:
             refusal = Status.REFUSED
         status = self._stand(ticket, refusal)
+        if status not in (Status.GRANTED, Status.WAITING):
+            self.gates.release_probe(key)
         return (status, 0, 0) if status == Status.GRANTED else (status, wait_us, ahead)
 
     def _turned_away(self, key: Id, entry: Acquire) -> tuple[Status, int, int] | None:
@@ -266,8 +272,8 @@ class Model:
         weights = group.weights if group.lined else 0
         weights += ticket.weight if seq is None and k == 0 else 0
         others = [each for each in self.classes if each is not group]
-        wait_us, ahead = self.ledger.outlook(ticket, k, weights, others)
-        return max(wait_us, self.gates.brake_ends(group.route, self.now) - self.now), ahead
+        held_us = self.gates.brake_ends(group.route, self.now) - self.now
+        return self.ledger.outlook(ticket, k, weights, others, held_us)
 
     # --- line and pump --------------------------------------------------------------------
 
@@ -351,6 +357,8 @@ class Model:
             lent = candidate.rank == BORROWING
             self._take(ticket.id, Hold(self.now, group.priority, lent, ticket.tenant, ticket.cost))
             forget([group], 3, group.virtual)
+        else:
+            self.gates.release_probe(ticket.id)
         if served or status in (Status.NEVER, Status.OPEN):
             self._mail.tell(ticket.id, status, self.ledger.levels())
 
@@ -373,14 +381,15 @@ class Model:
                 return True
             if each.rank != BARRED:
                 at, last = self.ledger.room_at(each.policy, cost, ahead)
-                if at != NOT_BEFORE_EVENT:
-                    at = max(at, self.gates.brake_ends(each.head.group.route, self.now))
+                free = self.gates.brake_ends(each.head.group.route, self.now)
+                at = at if at == NOT_BEFORE_EVENT else max(at, free)
                 if at == self.now:
                     self._leave(each, Status.GRANTED)
                     return True
-                if ahead is None:
-                    self.ledger.bottleneck, ahead = last, []
-                add_part(ahead, self.ledger.needs(each.policy, cost), 1, 1)
+                if free == self.now:
+                    if ahead is None:
+                        self.ledger.bottleneck, ahead = last, []
+                    add_part(ahead, self.ledger.needs(each.policy, cost), 1, 1)
                 if len(found) > 1:
                     times.append((each.better_us, each.head.id))
             times.append((at, each.head.id))

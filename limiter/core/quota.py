@@ -24,6 +24,10 @@ HEADROOM_S = 0.25
 MINUTE_S = 60.0
 _US = 1_000_000
 
+# A pace below the full rate is a smaller numerator (`lua/lib/pace.lua`): with so many steps there is one
+# for each thousandth. As far as it leaves room for a debt of a thousand full levels.
+_STEPS, _STEPS_MAX = 1000, SCALED_MAX // 1024
+
 _PERIOD_WORDS = {1.0: "second", 60.0: "minute", 3600.0: "hour", 86_400.0: "day"}
 _DIMENSION = re.compile(r"[a-z][a-z0-9_]{0,47}")
 _LIMITS = "limits= is a list, as [Limit('images', 50)]"
@@ -146,6 +150,18 @@ class Limit:
         if self.per is None:
             return Fraction(0)
         return below(Fraction(self.amount) / (Fraction(self.per) * _US), SCALED_MAX // self.ceiling)
+
+    @property
+    def scaled(self) -> tuple[int, int]:
+        """Return the rate as the scripts count by it: num and den, not in lowest terms.
+
+        500 a minute are 1/120,000 in a microsecond, of which no script could use a part.
+        """
+        num, den = self.rate.numerator, self.rate.denominator
+        if not num:
+            return num, den
+        finer = max(1, min(-(-_STEPS // num), _STEPS_MAX // (self.ceiling * den)))
+        return num * finer, den * finer
 
     def floor(self, part: float) -> int:
         """Say how many units are left in the bucket when only this part of its capacity is."""

@@ -75,6 +75,7 @@ class Request:
     asked_before: bool = False
     submitted: bool = False
     sent: bool = False  # it has left in a batch at least once
+    first: int = 0  # the number of that batch
     give_up_us: int | None = None  # when to fail if the store stays away; None: never
     status: int = 0
     wait_us: int = 0
@@ -116,8 +117,9 @@ class Request:
         # Levels read at the end of a call are compared with ours after it: the call is over.
         n = 0 if verdict.when == "end" else self.n
         return layout.report(
-            n, verdict.outcome, wait_us, definition.route(quotas), rows(definition, quotas, verdict)
-        )
+            n, verdict.outcome, wait_us, definition.route(quotas), rows(definition, quotas, verdict),
+            self.first if self.asked_before else 0,
+        )  # fmt: skip
 
 
 @dataclass(slots=True)

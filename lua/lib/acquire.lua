@@ -37,5 +37,7 @@ local function acquire(id, entry)
       return GRANTED, 0, 0
     end
   end
-  return the_line().join(id, entry, p, cost)
+  local status, wait_us, ahead = the_line().join(id, entry, p, cost)
+  if s.gates and status ~= GRANTED and status ~= WAITING then the_gates().release_probe(id) end
+  return status, wait_us, ahead
 end

@@ -34,36 +34,50 @@ local function end_window(bucket, record, slack)
 end
 
 -- How much less was used than we count: by the mark, by the level as it is now, or, where it is not
--- known when the provider read its own, by the one that says less.
-local function drift_of(bucket, record, row, mark)
+-- known when the provider read its own, by the one that says less. Without a mark (no answer was
+-- reported before the call) as much may have been refilled since.
+local function drift_of(bucket, record, row, mark, age_us)
   local full, flags = bucket[CAP] * bucket[DEN], row[ROW_FLAGS]
   local used = row[ROW_USED] + record.guard
   local by_level = full - bucket[LEVEL] - used
-  if not mark or flags % (2 * AT_END) >= AT_END then return by_level end
+  if flags % (2 * AT_END) >= AT_END then return by_level end
+  if not mark then return by_level + math.min(DEBT_MAX, bucket[NUM] * age_us) end
   local by_mark = full - mark - bucket[SHIFT] - used
   if flags % (2 * AT_START) >= AT_START then return by_mark end
   if by_mark * by_level <= 0 then return 0 end
   return math.abs(by_mark) < math.abs(by_level) and by_mark or by_level
 end
 
--- Take what an answer tells of one limit. `mark` is nil where the reservation has none.
-local function correct(bucket, record, row, mark, granted_us)
-  local slack, raises = row[ROW_SLACK], row[ROW_FLAGS] % (2 * MAY_RAISE) >= MAY_RAISE
-  local drift, first = drift_of(bucket, record, row, mark), record.seen_at < 0
+-- Keep back again what a bucket that was full had in it of the guard, `before` the call; the rest of a
+-- drift was used by others.
+local function take_guard(bucket, record, drift, before)
+  local inside = math.min(record.guard, before - bucket[CAP] * bucket[DEN] + record.guard)
+  local back = math.max(0, math.min(inside, -drift))
+  set_aside(bucket, record, -back)
+  return drift + back
+end
+
+-- Take what an answer tells of one limit. `mark` is nil where the reservation, of so much, has none;
+-- age_us: how long ago the provider may have read its level.
+local function correct(bucket, record, row, mark, age_us, cost)
+  local slack, at_end = row[ROW_SLACK], row[ROW_FLAGS] % (2 * AT_END) >= AT_END
+  local drift, first = drift_of(bucket, record, row, mark, age_us), record.seen_at < 0
   record.seen, record.seen_at, record.drift = row[ROW_USED], now, drift
+  local before = mark and not at_end and mark + bucket[SHIFT] + cost * bucket[DEN] or bucket[LEVEL]
+  if drift < 0 and record.guard > 0 then drift = take_guard(bucket, record, drift, before) end
   local noise = row[ROW_FLAGS] % (2 * UNCOUNTED) >= UNCOUNTED and 0 or record.noise
   if drift < -slack - noise then
     shift(bucket, drift)
     if -2 * drift > record.guard and not first then guard_by(bucket, record, -2 * drift) end
     drift = 0
   end
-  if not raises or granted_us <= record.lowered_at then return end
-  if not mark and row[ROW_FLAGS] % (2 * AT_END) < AT_END then return end
+  if row[ROW_FLAGS] % (2 * MAY_RAISE) < MAY_RAISE or not mark and not at_end then return end
+  if now - age_us <= record.lowered_at then return end
   if record.from < 0 then
     record.from, record.base, record.least = now, bucket[SHIFT], FOREVER
   end
   record.least = math.min(record.least, drift)
   record.noise = math.max(record.noise, drift - record.least)
-  record.stale = math.max(record.stale, math.min(STALE_MAX_US, now - granted_us))
+  record.stale = math.max(record.stale, math.min(STALE_MAX_US, age_us))
   if now - record.from >= WINDOW_US then end_window(bucket, record, slack) end
 end

@@ -11,8 +11,8 @@
 -- {5, n}           look     as renew, also "wait_us ahead" of a ticket
 -- {6, 0}           survey   also "P (waiting wait_us)*P": the tickets of each priority, and how long
 --        the smallest call waits that comes after them
--- {7, n, outcome, wait_us, route, rows}  report  what the provider answered; wait_us -1: it names none.
---        See lib/report.lua
+-- {7, n, outcome, wait_us, route, rows, first}  report  what the provider answered; wait_us -1: it names
+--        none. first: the batch that it was sent in before, 0: none. See lib/report.lua
 -- {8, n, key, bucket, permille}  forecast  also "total bucket": of how many answers, and which one so many
 --        of a thousand are not above (0: too few are known). bucket > 0: of the call's own answer, counted
 --        while it is held. See lib/outputs.lua
@@ -21,7 +21,8 @@
 --        the provider told (age -1: nothing yet), and at what rate, with how many slots it is used
 --
 -- n numbers the owner's calls: the id is "owner:n". An acquire that was asked before finds what
--- the first one left; the other operations find nothing the second time, and change nothing.
+-- the first one left; a report knows the batch that it was in, and whether that ran; the other
+-- operations find nothing the second time, and change nothing.
 -- A cost, as what was used, is an array by dimension.
 
 --@const GRANTED 1

@@ -15,24 +15,27 @@ local function brake_ends(route)
   return latest
 end
 
+-- A probe that ended, or was never sent, makes room for the next one.
+local function release_probe(id)
+  for _, gate in ipairs(s.gates) do
+    if gate[PROBE] == id then gate[PROBE_UNTIL], gate[PROBE] = 0, '' end
+  end
+end
+
 -- Until when an open circuit keeps a call out; nil: it does not. Whoever comes first when the time is
 -- over becomes the probe.
 local function shut_until(route, id)
   for _, gate in ipairs(s.gates) do
     if gate[SHUT] > 0 and gate[PROBE] ~= id and is_for(gate, route) then
       local until_us = math.max(gate[SHUT], gate[PROBE_UNTIL])
-      if until_us > now then return until_us, gate[GATE_DENIED] end
+      if until_us > now then
+        release_probe(id) -- of another gate
+        return until_us, gate[GATE_DENIED]
+      end
       gate[PROBE_UNTIL], gate[PROBE] = now + PROBE_US, id
     end
   end
   return nil
-end
-
--- A probe that ended, or was never sent, makes room for the next one.
-local function release_probe(id)
-  for _, gate in ipairs(s.gates) do
-    if gate[PROBE] == id then gate[PROBE_UNTIL], gate[PROBE] = 0, '' end
-  end
 end
 
 -- Forget gates that keep nobody back; how long the others must be remembered, in microseconds.

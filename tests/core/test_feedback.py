@@ -25,11 +25,12 @@ class Told:
 
     def hear(self, used: int, mark: int, granted_us: int) -> None:
         row = Row(1, 1, AT_START + TOLD + MAY_RAISE, used * DEN)
-        self.record.correct(self.bucket, row, mark, granted_us, self.now)
+        self.record.correct(self.bucket, row, mark, self.now - granted_us, 0, self.now)
 
     def drain(self, wait_s: float) -> None:
         """Be refused without arithmetic."""
-        self.record.drain(self.bucket, 1, round(wait_s * SECOND_US), self.now)
+        row = Row(1, 1, 0)
+        self.record.drain(self.bucket, row, 1, round(wait_s * SECOND_US), self.now)
 
     def answers(self, used: int, count: int = 30) -> None:
         for _ in range(count):
