@@ -55,6 +55,7 @@ class LimitRecord:
     stale: int = 0
     noise: int = 0
     others: int = 0  # what others take of it in a second, smoothed
+    lowered_at: int = 0
     paced: int = 0
     base_num: int = 0
     flow: int = 0
@@ -83,7 +84,9 @@ class LimitRecord:
             if surprises and -2 * drift > self.guard:
                 self._guard_by(bucket, -2 * drift)
             drift = 0
-        if not row.flags & MAY_RAISE or (mark is None and not row.flags & AT_END):
+        if not row.flags & MAY_RAISE or now - age_us <= self.lowered_at:
+            return
+        if mark is None and not row.flags & AT_END:
             return
         assert bucket.shift is not None
         if self.start < 0:
@@ -128,7 +131,7 @@ class LimitRecord:
             bucket.correct(self.least - self.least // 2)
         taken = math.floor((self.base - bucket.shift) / (now - self.start) * WINDOW_US)
         windows = SMOOTH + self.stale / WINDOW_US
-        self.others += math.floor((taken - self.others) / windows)
+        self.others = max(0, self.others + math.floor((taken - self.others) / windows))
         wanted = self.others * (1 + 2 * self.stale / WINDOW_US)
         self._guard_by(bucket, max(wanted, self.guard * (1 - 1 / windows)))
         self.noise = self.noise * 3 // 4
@@ -140,17 +143,19 @@ class LimitRecord:
         bucket.correct(amount)
         self.base += (bucket.shift or 0) - before
 
-    def lower(self, bucket: Bucket, amount: int) -> None:
-        """Let no more be there than by so much less."""
-        self._set_aside(bucket, min(0, amount))
+    def lower(self, bucket: Bucket, amount: int, now: int) -> None:
+        """Lower a level because the provider refused: what was let in before is no objection."""
+        if amount < 0:
+            bucket.correct(amount)
+            self.start, self.lowered_at = -1, now
 
-    def drain(self, bucket: Bucket, row: Row, cost: int, wait_us: int) -> None:
+    def drain(self, bucket: Bucket, row: Row, cost: int, wait_us: int, now: int) -> None:
         """Let there be just room for the refused call at the end of the brake."""
         full_us = row.num * max(DRAINED_US, 2 * wait_us)
         if bucket.num and cost and bucket.capacity * bucket.den <= full_us:
             kept = 0 if row.flags & UNCOUNTED else cost
             target = kept * bucket.den - min(DEBT_MAX, bucket.num * wait_us)
-            self.lower(bucket, target - bucket.level)
+            self.lower(bucket, target - bucket.level, now)
 
     # --- pace -----------------------------------------------------------------------------
 
@@ -166,17 +171,17 @@ class LimitRecord:
         span = max(FLOW_LEAST_US, now - self.flow_at)
         flow = max(self.flow_was, math.floor(float(self.flow * FLOW_US) / span))
         used = math.floor(flow * 2 / 3 * bucket.den / FLOW_US if flow else bucket.num * 2 / 3)
-        self.lower(bucket, -bucket.level)
+        self.lower(bucket, -bucket.level, now)
         if bucket.num > row.least:
             bucket.num = min(bucket.num, max(1, used, row.least))
             self.base_num, self.paced = bucket.num, 0
 
-    def cut(self, bucket: Bucket, row: Row) -> None:
+    def cut(self, bucket: Bucket, row: Row, now: int) -> None:
         """Use less: half the rate, or eight tenths of the slots."""
         if row.num > 0:
             bucket.num = max(1, row.num // 100, bucket.num // 2)
             self.base_num = 0
-            self.lower(bucket, -bucket.level)
+            self.lower(bucket, -bucket.level, now)
             return
         busy = bucket.capacity - bucket.level // bucket.den
         slots = max(1, math.floor(min(bucket.capacity, busy) * 8 / 10))
@@ -272,9 +277,9 @@ class Feedback:
                 limit.begin_ramp(bucket, row, now)
             elif outcome == Outcome.REFUSED:
                 if wait_us >= 0 and not explained:
-                    limit.drain(bucket, row, amount, wait_us)
+                    limit.drain(bucket, row, amount, wait_us, now)
                 if row.flags >= ADAPTIVE and fresh:
-                    limit.cut(bucket, row)
+                    limit.cut(bucket, row, now)
             limit.at = now
         if fresh and outcome in (Outcome.SLOW_DOWN, Outcome.REFUSED):
             record.cut_at = now

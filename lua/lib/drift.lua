@@ -19,7 +19,7 @@ local function end_window(bucket, record, slack)
   if record.least > slack then shift(bucket, record.least - math.floor(record.least / 2)) end
   local taken = math.floor((record.base - bucket[SHIFT]) / (now - record.from) * WINDOW_US)
   local windows = SMOOTH + record.stale / WINDOW_US
-  record.others = record.others + math.floor((taken - record.others) / windows)
+  record.others = math.max(0, record.others + math.floor((taken - record.others) / windows))
   local wanted = record.others * (1 + 2 * record.stale / WINDOW_US)
   guard_by(bucket, record, math.max(wanted, record.guard * (1 - 1 / windows)))
   record.noise = math.floor(record.noise * 3 / 4)
@@ -66,7 +66,7 @@ local function correct(bucket, record, row, mark, age_us, cost)
     if surprises and -2 * drift > record.guard then guard_by(bucket, record, -2 * drift) end
     drift = 0
   end
-  if not raises or not mark and not at_end then return end
+  if not raises or now - age_us <= record.lowered_at or not mark and not at_end then return end
   if record.from < 0 then
     record.from, record.base, record.least = now, bucket[SHIFT], FOREVER
   end

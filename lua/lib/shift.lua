@@ -14,7 +14,12 @@ local function set_aside(bucket, record, amount)
   record.base = record.base + bucket[SHIFT] - before
 end
 
-local function lower(bucket, record, amount) set_aside(bucket, record, math.min(0, amount)) end
+-- Lower a level because the provider refused: what was let in before says nothing against that.
+local function lower(bucket, record, amount)
+  if amount >= 0 then return end
+  shift(bucket, amount)
+  record.from, record.lowered_at = -1, now
+end
 
 -- Keep back so much for others, a quarter of the bucket at most.
 local function guard_by(bucket, record, amount)

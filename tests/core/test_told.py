@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from limiter import Limit, Quota
-from limiter.core import definition, layout
+from limiter.core import definition, layout, ops
+from limiter.core.line import Line
 from limiter.core.quota import PROBE
 from limiter.core.told import UNSURE_BURST_S, Lessons, matching, rows, to_learn
 from limiter.providers import Outcome, Seen, Verdict
@@ -141,3 +142,12 @@ def test_contradicting_answers_are_taken_over_ever_more_rarely() -> None:
     assert pauses == sorted(pauses)
     assert lessons.may_take(taken[-1] + 200_000_000)
     assert lessons.may_take(taken[-1] + 200_000_000 + 250_000)
+
+
+def test_an_answer_from_before_a_change_teaches_nothing() -> None:
+    """Its headers were written when its call was let in: it tells the limits of then."""
+    line = Line(agreed(Quota("q")), "owner", 30_000_000, 10_000_000)
+    verdict = replace(SERVED, seen=(HALF,))
+    before, since = (ops.report(1, verdict, (), version) for version in ("0", "1"))
+    assert ops.pupil(line, before, 0) is None
+    assert ops.pupil(line, since, 0) == "q"

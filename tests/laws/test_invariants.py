@@ -160,7 +160,7 @@ def test_in_the_end_nothing_is_left(quota: Quota, told: list[tuple]) -> None:
     for _ in range(20):
         world.after(100 * 86_400).poll("ann")
     model = world.engine
-    assert (model.tickets, model.holds, model._blocked) == ({}, {}, set())
+    assert (model.tickets, model.holds, model._aside._flows) == ({}, {}, set())
     assert len(model.ledger.tenants) == 0
     assert not any(c.flows or c.idle or c.lined or any(c.queued) for c in model.classes)
     assert all(bucket.is_full for bucket in model.ledger._shared())

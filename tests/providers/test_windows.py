@@ -103,6 +103,12 @@ def test_a_window_s_reset_contradicts_every_bucket():
     assert coarse(500, 0, 43) == (MINUTE_US, False)
 
 
+def test_a_bucket_in_debt_is_no_window():
+    """Its limit was lowered: nothing is left, and the reset is beyond the period, as no window's is."""
+    assert fine(360, 360, 119_469 * MS) == (MINUTE_US, None)
+    assert fine(360, 360, 30_000 * MS) == (MINUTE_US, False)
+
+
 def test_nothing_used_tells_no_period():
     """A full level is a full level, of whatever period; the expected one is taken."""
     assert fine(500, 0, 0) == (MINUTE_US, None)
