@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from limiter.errors import ConfigError, LimiterError
+from limiter.errors import CallFailed, ConfigError, LimiterError
 
 AVOID_S = 10.0  # how long a quota whose call failed comes last
 _LONGEST_S = 86_400.0
@@ -70,6 +70,8 @@ class Choices:
 
 def is_failure(error: BaseException) -> bool:
     """Say whether an exception tells that a provider is away, overloaded or refuses us."""
+    if isinstance(error, CallFailed):
+        return True
     if isinstance(error, LimiterError):
         return False
     status = getattr(error, "status_code", None)

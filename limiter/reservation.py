@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import _thread
+import asyncio
 import contextlib
 import logging
 import random
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -19,7 +20,8 @@ from limiter.core.layout import Status
 from limiter.core.line import Line
 from limiter.core.quota import check_cost
 from limiter.core.request import Request
-from limiter.errors import ConfigError, LimiterError, StoreError
+from limiter.errors import CallFailed, ConfigError, LimiterError, StoreError
+from limiter.observing import payload_of, verdict_of
 from limiter.providers.profile import Usage, charged_by_failure, usage_of
 from limiter.providers.verdict import Verdict
 
@@ -32,21 +34,33 @@ SPREAD_MAX_US = 250_000
 WAIT_MAX_US = 3_600_000_000  # longer waits are asked about again: one refusal an hour is cheap
 
 
+_WORDS_OF_USAGE = frozenset({"input_tokens", "output_tokens"})
+
+
 class UnsettledWarning(UserWarning):
     """Warn that a reservation ended without being settled, so that its estimate counts as used."""
 
 
-def used_amounts(used: object, amounts: Mapping[str, object]) -> dict[str, int]:
+def used_amounts(
+    used: object, amounts: Mapping[str, object], dimensions: Collection[str] = ()
+) -> dict[str, int]:
     """Return what was used, by dimension, from a response, a number of tokens, or amounts.
+
+    A mapping may be a usage, or name `dimensions`, or both: `input_tokens` are a word of either.
+    What only a dimension is called counts as it stands, the usage tells the others.
 
     Raises:
         ConfigError: `used` says nothing of usage, or an amount is no whole number.
     """
     found: dict[str, int] = {}
-    if isinstance(used, Mapping) and "usage" not in used and usage_of(used) is None:
-        found = check_cost(used)
-    elif used is not None:
+    if isinstance(used, Mapping) and "usage" not in used:
         usage = usage_of(used)
+        found = check_cost(used) if usage is None else by_dimension(usage)
+        if usage is not None:
+            own = {*dimensions} - _WORDS_OF_USAGE
+            found |= check_cost({name: used[name] for name in used if name in own})
+    elif used is not None:
+        usage = usage_of(payload_of(used))
         if usage is None:
             raise ConfigError(
                 f"There is no usage in {type(used).__name__}: pass a response that has one, "
@@ -77,6 +91,8 @@ def used_by_failure(error: BaseException, estimate: Mapping[str, int]) -> dict[s
     Never sent: nothing. An HTTP status: what the provider counts for it. Anything else: the
     estimate, because the call may have been made.
     """
+    if isinstance(error, CallFailed):
+        return charged_by_failure(error.status, estimate) if error.status else dict(estimate)
     if isinstance(error, LimiterError):
         return charged_by_failure(None, estimate)
     causes: BaseException | None = error
@@ -94,6 +110,8 @@ def used_by_failure(error: BaseException, estimate: Mapping[str, int]) -> dict[s
 class _Held:
     """Hold what both kinds of reservation know."""
 
+    _shell: Any
+
     def __init__(self, lane: Any, request: Request) -> None:
         self._lane = lane
         self._line: Line = lane.line
@@ -102,11 +120,17 @@ class _Held:
         self._n = request.n
         self._quotas = request.asking.quotas
         self._choices: Choices | None = None
+        self._provider = "openai"
         self.state = "held"
 
     def chosen_by(self, choices: Choices) -> Self:
         """Let its end be known to the one who chose its quota among others."""
         self._choices = choices
+        return self
+
+    def answered_by(self, provider: str) -> Self:
+        """Let what is heard of the call's end be read as this provider writes it."""
+        self._provider = provider
         return self
 
     @property
@@ -128,6 +152,11 @@ class _Held:
     def tenant(self) -> str:
         """Return the tenant on whose behalf it was granted; "" for nobody's."""
         return self._request.asking.tenant
+
+    @property
+    def patience_s(self) -> float | None:
+        """Return how long its priority lets a call wait that does not say it; None: for ever."""
+        return self._definition.patience_s.get(self.priority)
 
     @property
     def id(self) -> str:
@@ -162,6 +191,55 @@ class _Held:
             UnsettledWarning,
             stacklevel=3,
         )
+
+    def settle_soon(self, actual: Mapping[str, int] | None, late: Verdict | None = None) -> None:
+        """Settle (None: cancel) without waiting for the answer; for ends that must not block.
+
+        Args:
+            actual: what was used.
+            late: what is to be reported then, of levels that were read at the end of the call.
+        """
+        if self._end("cancelled" if actual is None else "settled"):
+            self._shell.post(self._lane, ops.finish(self._n, actual, self._quotas))
+            if late is not None:
+                self.report_soon(late)
+
+    def report_soon(self, verdict: Verdict) -> None:
+        """Let the fleet know what the provider answered, without waiting.
+
+        Before the reservation is settled: the answer's levels are compared with those at its grant.
+        It travels with the next batch; limits that changed take two round trips before.
+        """
+        self._shell.report(self._lane, self._report(verdict))
+
+    def observe(self, answer: object, status: int = 200, provider: str = "openai") -> None:
+        """Let the fleet know what the provider answered, where nothing else sees it; never waits.
+
+        `settle()` does it for responses that carry headers, and the end of a `with` block for an
+        exception. Best before the reservation is settled. What says nothing is ignored.
+
+        Args:
+            answer: a response with headers, an exception that carries one, or headers alone.
+            status: that headers alone came with.
+            provider: whose they are.
+        """
+        verdict = verdict_of(answer, status, provider)
+        if verdict is not None:
+            self.report_soon(verdict)
+
+    def hear(self, result: object) -> Verdict | None:
+        """Report a response that carries headers; return what is to be told once it is settled."""
+        if result is None or isinstance(result, (int, Mapping)) or not hasattr(result, "headers"):
+            return None
+        verdict = verdict_of(result, provider=self._provider)
+        if verdict is None or verdict.when == "end":
+            return verdict
+        self.report_soon(verdict)
+        return None
+
+    def _amounts(self, used: object, amounts: Mapping[str, object]) -> dict[str, int]:
+        dims = self._definition.dims if isinstance(used, Mapping) else ()
+        return used_amounts(used, amounts, [dim.rpartition("/")[2] for dim in dims])
 
     def _used_by(self, error: BaseException) -> dict[str, int]:
         if self._choices:
@@ -206,41 +284,33 @@ class Reservation(_Held):
         estimate.
 
         Args:
-            used: an openai response (chat, responses, embeddings), a mapping with `usage`, a
-                mapping of dimensions, or a number of tokens.
+            used: an openai response (chat, responses, embeddings), a raw one (its headers are
+                reported), a mapping with `usage`, a mapping of dimensions, or a number of tokens.
             **amounts: by dimension, as `tokens=812`.
 
         Raises:
             ConfigError: there is no usage in `used`; the reservation is still held.
             StoreError: the store is away; what was used will be told when it is back.
         """
-        actual = used_amounts(used, amounts)
+        actual = self._amounts(used, amounts)
         if self._end("settled"):
+            late = self.hear(used)
             self._note(self._shell.run(self._lane, ops.finish_gen(self._n, actual, self._quotas)))
+            if late is not None:
+                self.report_soon(late)
 
     def cancel(self) -> None:
         """Give everything back, because nothing was sent. One round trip; once."""
         if self._end("cancelled"):
             self._note(self._shell.run(self._lane, ops.finish_gen(self._n, None)))
 
-    def settle_soon(self, actual: Mapping[str, int] | None) -> None:
-        """Settle (None: cancel) without waiting for the answer; for ends that must not block."""
-        if self._end("cancelled" if actual is None else "settled"):
-            self._shell.post(self._lane, ops.finish(self._n, actual, self._quotas))
-
-    def report_soon(self, verdict: Verdict) -> None:
-        """Let the fleet know what the provider answered, without waiting.
-
-        Before the reservation is settled: the answer's levels are compared with those at its grant.
-        It travels with the next batch; limits that changed take two round trips before.
-        """
-        self._shell.report(self._lane, self._report(verdict))
-
-    def settle_from_finalizer(self, actual: Mapping[str, int] | None) -> None:
+    def settle_from_finalizer(
+        self, actual: Mapping[str, int] | None, late: Verdict | None = None
+    ) -> None:
         """Settle (None: cancel) from a `__del__`, which may run while our own lock is held."""
         with contextlib.suppress(RuntimeError):  # the interpreter ends
             # Not threading.Thread: starting one takes locks that this thread may hold too.
-            _thread.start_new_thread(self.settle_soon, (actual,))
+            _thread.start_new_thread(self.settle_soon, (actual, late))
 
     def __enter__(self) -> Self:
         return self
@@ -255,6 +325,7 @@ class Reservation(_Held):
             self._warn_unsettled()
             self.settle()
             return
+        self.observe(error, provider=self._provider)
         # The caller's exception matters more than a store that is away.
         with contextlib.suppress(StoreError):
             self.settle(self._used_by(error))
@@ -272,10 +343,13 @@ class AsyncReservation(_Held):
 
         It happens even if the task is cancelled meanwhile.
         """
-        actual = used_amounts(used, amounts)
+        actual = self._amounts(used, amounts)
         if self._end("settled"):
+            late = self.hear(used)
             steps = ops.finish_gen(self._n, actual, self._quotas)
             self._note(await self._shell.run(self._lane, steps))
+            if late is not None:
+                self.report_soon(late)
 
     async def cancel(self) -> None:
         """Give everything back, because nothing was sent. One round trip; once."""
@@ -283,19 +357,18 @@ class AsyncReservation(_Held):
             steps = ops.finish_gen(self._n, None)
             self._note(await self._shell.run(self._lane, steps))
 
-    def settle_soon(self, actual: Mapping[str, int] | None) -> None:
-        """Settle (None: cancel) without waiting for the answer; for ends that must not block."""
-        if self._end("cancelled" if actual is None else "settled"):
-            self._shell.post(self._lane, ops.finish(self._n, actual, self._quotas))
+    async def report(self, verdict: Verdict) -> None:
+        """Let the fleet know it before this one asks again; waits where limits are taken over."""
+        lesson = self._shell.report(self._lane, self._report(verdict))
+        if lesson is not None:
+            await asyncio.shield(lesson)
 
-    def report_soon(self, verdict: Verdict) -> None:
-        """Let the fleet know what the provider answered; see `Reservation.report_soon`."""
-        self._shell.report(self._lane, self._report(verdict))
-
-    def settle_from_finalizer(self, actual: Mapping[str, int] | None) -> None:
+    def settle_from_finalizer(
+        self, actual: Mapping[str, int] | None, late: Verdict | None = None
+    ) -> None:
         """Settle (None: cancel) from a `__del__`, which may run in any thread."""
         with contextlib.suppress(RuntimeError):  # the loop is closed
-            self._shell.loop.call_soon_threadsafe(self.settle_soon, actual)
+            self._shell.loop.call_soon_threadsafe(self.settle_soon, actual, late)
 
     async def __aenter__(self) -> Self:
         return self
@@ -310,6 +383,8 @@ class AsyncReservation(_Held):
             self._warn_unsettled()
             await self.settle()
         elif isinstance(error, Exception):
+            if (verdict := verdict_of(error, provider=self._provider)) is not None:
+                await self.report(verdict)
             with contextlib.suppress(StoreError):
                 await self.settle(self._used_by(error))
         else:

@@ -240,8 +240,9 @@ class AsyncShell:
         lane.line.post(request)
         self._kick(lane)
 
-    def report(self, lane: Lane, request: Request) -> None:
-        """Say what the provider answered; nobody waits for it. Limits that it told are taken over first."""
+    def report(self, lane: Lane, request: Request) -> asyncio.Task[None] | None:
+        """Say what the provider answered; return the task that takes over limits before, if any."""
+        task = None
         name = ops.pupil(lane.line, request, now_us())
         if name is not None and not self._closed:
             task = self.loop.create_task(self._learn(lane, name, request))
@@ -253,6 +254,7 @@ class AsyncShell:
             # What the call used is told soon; both can travel together.
             lane.line.post(request)
             self.loop.call_later(ops.REPORT_S, self._send, lane)
+        return task
 
     async def _learn(self, lane: Lane, name: str, request: Request) -> None:
         steps = ops.learn_gen(lane.line.definition.name, name, ops.told(request))

@@ -3,9 +3,11 @@
     client = OpenAI(http_client=limiter.http_client())     # a new client
     limiter.instrument(client)                              # one that exists
 
-Each attempt, the client's own retries too, is reserved before it is sent and settled when its
-answer is known: at the end of the body, at `[DONE]` or `response.completed` of a stream, or when
-the caller leaves it or it breaks. Realtime and other WebSocket calls do not pass here.
+Each attempt is reserved before it is sent, its answer is reported to the fleet, and it is settled
+when that is known: at the end of the body, at `[DONE]` or `response.completed` of a stream, or when
+the caller leaves it or it breaks. What failed and is worth it is repeated here, once for all, so
+that the client's own retries have nothing left to do. Realtime and other WebSocket calls do not
+pass here.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from limiter.api import AsyncLimiter, Limiter
     from limiter.providers import Provider, Rule
+    from limiter.retrying import Retry
     from limiter.transport.rules import Unmatched
 
 C = TypeVar("C")
@@ -31,6 +34,7 @@ def http_client(
     priority: str | None = None,
     tenant: str | None = None,
     fail_fast: bool = True,
+    retry: Retry | bool | None = True,
     family: str | None = None,
     http_timeout: Any = None,
     **client_settings: Any,
@@ -44,8 +48,9 @@ def http_client(
             `openrouter`, `self-hosted`, `generic`, or a profile of your own
             (`limiter.providers.Accounting`). None: by the URL's host, `openai` where it is unknown.
         rule: how that provider counts, see `limiter.estimate`.
-        timeout: seconds that a call may wait in line; 0: not at all; None: what its priority says,
-            else as long as it takes. No timeout of HTTP or of the openai client cuts this wait.
+        timeout: seconds that a call may wait in line, all its attempts together; 0: not at all;
+            None: what its priority says, else as long as it takes. No timeout of HTTP or of the
+            openai client cuts this wait.
         quota: the quota of all calls. None: by the model that the body names, or the deployment
             in Azure's path, among the limiter's quotas and their `models`.
         unmatched: what becomes of a call that no quota is for: `error`, or `pass` (unlimited).
@@ -53,6 +58,9 @@ def http_client(
         tenant: of all calls; one call's own: `extra_headers={"x-limiter-tenant": "search"}`. Neither
             header goes to the provider.
         fail_fast: fail at once when the wait is expected to be longer than `timeout`.
+        retry: how often, and for how long, failed calls are repeated: `limiter.Retry(…)`; True: as
+            `Retry()` says; None or False: not here, but by the SDK. What is repeated here the SDK
+            does not repeat again.
         family: `httpx2` or `httpx`. None: the one that the installed openai is built on.
         http_timeout: the `timeout` of the client. None: 600 s, 5 s to connect, as openai's own.
         **client_settings: whatever else the family's client takes, as `transport`, `proxy`,
@@ -61,10 +69,12 @@ def http_client(
     Raises:
         ConfigError: a setting is wrong, or the family is not installed.
     """
+    from limiter.retrying import Retry
     from limiter.transport import clients
     from limiter.transport.rules import Rules
 
-    rules = Rules(provider, rule, timeout, quota, unmatched, priority, tenant, fail_fast)
+    again = Retry.of(retry)
+    rules = Rules(provider, rule, timeout, quota, unmatched, priority, tenant, fail_fast, again)
     if http_timeout is not None:
         client_settings["timeout"] = http_timeout
     return clients.build(limiter, rules, family, client_settings)
@@ -82,6 +92,7 @@ def instrument(
     priority: str | None = None,
     tenant: str | None = None,
     fail_fast: bool = True,
+    retry: Retry | bool | None = True,
 ) -> C:
     """Limit every call of a client that exists, and of its `with_options()` copies; return it.
 
@@ -99,13 +110,16 @@ def instrument(
         priority: of all calls, unless their headers say otherwise.
         tenant: of all calls, unless their headers say otherwise.
         fail_fast: fail at once when the wait is expected to be longer than `timeout`.
+        retry: how often, and for how long, failed calls are repeated.
 
     Raises:
         ConfigError: it is no such client, is limited already otherwise, or a setting is wrong.
     """
+    from limiter.retrying import Retry
     from limiter.transport import clients
     from limiter.transport.rules import Rules
 
-    rules = Rules(provider, rule, timeout, quota, unmatched, priority, tenant, fail_fast)
+    again = Retry.of(retry)
+    rules = Rules(provider, rule, timeout, quota, unmatched, priority, tenant, fail_fast, again)
     clients.limit(getattr(client, "_client", client), limiter, rules)
     return client

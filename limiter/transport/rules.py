@@ -14,6 +14,7 @@ from limiter import providers
 from limiter.errors import ConfigError
 from limiter.providers import Provider
 from limiter.providers.profile import Rule, check_rule
+from limiter.retrying import Retry
 from limiter.transport import coding
 from limiter.transport.attempt import Attempt
 
@@ -50,6 +51,7 @@ class Rules:
     priority: str | None = None
     tenant: str | None = None
     fail_fast: bool = True
+    retry: Retry | None = None
 
     def __post_init__(self) -> None:
         check_rule(self.rule)
@@ -135,9 +137,14 @@ def _provider(url: Any) -> str:
     return providers.provider_of(url.host, url.path, url.query.decode("ascii", "replace"))
 
 
+def is_kept(request: Any) -> bool:
+    """Say whether a request's body is in memory, so that it can be read, and sent, again."""
+    return hasattr(request, "_content") or type(request.stream).__name__ == "ByteStream"
+
+
 def _body(request: Any) -> Mapping[str, Any] | None:
     """Return the JSON object that a request sends; None for anything else."""
-    if not hasattr(request, "_content") and type(request.stream).__name__ != "ByteStream":
+    if not is_kept(request):
         return None  # reading it would take it from the one who sends it
     content: bytes | None = request.read()
     if packed := request.headers.get("content-encoding", ""):

@@ -54,7 +54,7 @@ class Caller:
 
     def client(self, base_url: str, kind: str = "OpenAI", **options: Any) -> Any:
         """Make a limited client; what is no setting of the limiter goes to openai."""
-        names = ("provider", "rule", "timeout", "quota", "unmatched", "transport")
+        names = ("provider", "rule", "timeout", "quota", "unmatched", "transport", "retry")
         settings = {key: options.pop(key) for key in names if key in options}
         if "http_client" not in options:
             http = self.limiter.http_client(family=self.family, **settings)
