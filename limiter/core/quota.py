@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
+from functools import lru_cache
 from typing import Literal, NamedTuple, TypeVar
 
 from limiter.core.exact import DAY_S, LONGEST_S, SCALED_MAX, below, decimal, positive, whole
@@ -118,14 +119,7 @@ class Limit:
     @property
     def capacity(self) -> int:
         """Say how many units a full bucket holds."""
-        if self.per is None:
-            return 1 if self.adaptive else self.amount
-        if self.burst == "full":
-            kept = math.ceil(self.amount * Fraction(self.headroom) / Fraction(self.per))
-            return max(1, self.amount - kept)
-        if self.burst == "smooth":
-            return 0
-        return int(self.amount * Fraction(float(self.burst)) / Fraction(self.per))
+        return _capacity(self)
 
     @property
     def ceiling(self) -> int:
@@ -143,9 +137,7 @@ class Limit:
         The denominator is bounded so that `ceiling * denominator` stays exact. For the usual
         numbers nothing is rounded; where it must be, it is to the next such fraction below.
         """
-        if self.per is None:
-            return Fraction(0)
-        return below(Fraction(self.amount) / (Fraction(self.per) * _US), SCALED_MAX // self.ceiling)
+        return _rate(self)
 
     def floor(self, part: float) -> int:
         """Say how many units are left in the bucket when only this part of its capacity is."""
@@ -167,6 +159,29 @@ class Limit:
         if not rate:
             raise ConfigError(f"A share of {part:g} of {self.label!r} is too small: raise share.")
         return Share(rate.numerator, rate.denominator, int(self.capacity * exact))
+
+
+# Each answer of a provider is compared with its limits: what they come to is worked out once.
+
+
+@lru_cache(maxsize=4096)
+def _capacity(limit: Limit) -> int:
+    if limit.per is None:
+        return 1 if limit.adaptive else limit.amount
+    if limit.burst == "full":
+        kept = math.ceil(limit.amount * Fraction(limit.headroom) / Fraction(limit.per))
+        return max(1, limit.amount - kept)
+    if limit.burst == "smooth":
+        return 0
+    return int(limit.amount * Fraction(float(limit.burst)) / Fraction(limit.per))
+
+
+@lru_cache(maxsize=4096)
+def _rate(limit: Limit) -> Fraction:
+    if limit.per is None:
+        return Fraction(0)
+    exact = Fraction(limit.amount) / (Fraction(limit.per) * _US)
+    return below(exact, SCALED_MAX // limit.ceiling)
 
 
 # What a quota without numbers has until the provider has told some: one call, and more as they succeed.

@@ -81,8 +81,8 @@ def _used(limit: Limit, seen: Seen) -> int | None:
     den = limit.rate.denominator
     if not seen.is_bucket or seen.full_us is None:
         return None if seen.remaining is None else _bounded((limit.capacity - seen.remaining) * den)
-    taken = Fraction(seen.full_us * seen.amount * den, seen.period_us)
-    return _bounded(int(taken) + (limit.amount - seen.amount) * den)
+    taken = seen.full_us * seen.amount * den // seen.period_us
+    return _bounded(taken + (limit.amount - seen.amount) * den)
 
 
 def _bounded(scaled: int) -> int:
