@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from typing import Any, ParamSpec, TypeVar, cast
 
+from limiter.amounts import by_dimension, used_by_failure
 from limiter.api import AsyncLimiter, Limiter
 from limiter.asking import AnyOf, Names
 from limiter.core.quota import check_cost
@@ -22,7 +23,7 @@ from limiter.errors import ConfigError, LimiterError, StoreError
 from limiter.observing import payload_of, verdict_of, was_repeated
 from limiter.providers import Provider, Verdict, estimate, profile
 from limiter.providers.profile import Usage, usage_of
-from limiter.reservation import AsyncReservation, Reservation, by_dimension, used_by_failure
+from limiter.reservation import AsyncReservation, Reservation
 from limiter.retrying import Course, Retry
 
 P = ParamSpec("P")
@@ -214,7 +215,7 @@ def _plain(plan: _Plan, function: Callable[..., Any]) -> Callable[..., Any]:
             try:
                 with r.answered_by(plan.provider):
                     result = function(*args, **kwargs)
-                    late = r.hear(result)
+                    late = r.hear(result, always=plan.retry is not None)
                     r.settle(**plan.end(r, _told(result)))
             except Exception as exc:
                 pause_s = tries.pause_s(r, exc)
@@ -238,7 +239,7 @@ def _coroutine(plan: _Plan, function: Callable[..., Any]) -> Callable[..., Any]:
             try:
                 async with r.answered_by(plan.provider):
                     result = await function(*args, **kwargs)
-                    late = r.hear(result)
+                    late = r.hear(result, always=plan.retry is not None)
                     await r.settle(**plan.end(r, _told(result)))
             except Exception as exc:
                 pause_s = tries.pause_s(r, exc)
@@ -297,6 +298,7 @@ def _generator(plan: _Plan, function: Callable[..., Any]) -> Callable[..., Any]:
                     raise
                 time.sleep(pause_s)
             else:
+                r.hear(None, always=plan.retry is not None)
                 r.settle(**watch.used(r, None))
                 return value
 
@@ -336,6 +338,7 @@ def _async_generator(plan: _Plan, function: Callable[..., Any]) -> Callable[...,
                     try:
                         item = await items.asend(sent)
                     except StopAsyncIteration:
+                        r.hear(None, always=plan.retry is not None)
                         return
                     sent = yield watch.see(item)
             except BaseException as exc:

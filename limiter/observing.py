@@ -47,13 +47,24 @@ def verdict_of(answer: object, status: int = 200, provider: str = "openai") -> V
         return None
 
 
+def verdict_of_result(result: object, provider: str = "openai") -> Verdict | None:
+    """Say what a response means that a call returned; None: it is none that carries headers."""
+    try:
+        return _of_response(result, None, provider)
+    except Exception:  # noqa: BLE001 - as above
+        return None
+
+
 def _of_error(error: BaseException, provider: str) -> Verdict | None:
     if isinstance(error, LimiterError) or not isinstance(error, Exception):
         return None  # no provider was asked, or it was reported where it was asked
     response = getattr(error, "response", None)
+    body = getattr(error, "body", None)
     if response is not None or hasattr(error, "headers"):
-        answer = error if response is None else response
-        return _of_response(answer, getattr(error, "body", None), provider)
+        return _of_response(error if response is None else response, body, provider)
+    status = getattr(error, "status_code", None)
+    if isinstance(status, int) and 400 <= status < 600:
+        return judge(status, {}, body, provider=provider)
     return no_answer(error) if is_unanswered(error) else None
 
 

@@ -8,22 +8,22 @@ import contextlib
 import logging
 import random
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from limiter.amounts import used_amounts, used_by_failure
 from limiter.choosing import Choices
 from limiter.core import ops
 from limiter.core.definition import Definition
 from limiter.core.layout import Status
 from limiter.core.line import Line
-from limiter.core.quota import check_cost
 from limiter.core.request import Request
-from limiter.errors import CallFailed, ConfigError, LimiterError, StoreError
-from limiter.observing import payload_of, verdict_of
-from limiter.providers.profile import Usage, charged_by_failure, usage_of
-from limiter.providers.verdict import Verdict
+from limiter.errors import StoreError
+from limiter.observing import verdict_of, verdict_of_result
+from limiter.providers.verdict import Outcome, Verdict
+from limiter.shells.memory import now_us
 
 if TYPE_CHECKING:
     from limiter.shells import aio, sync
@@ -31,80 +31,12 @@ if TYPE_CHECKING:
 log = logging.getLogger("limiter")
 
 SPREAD_MAX_US = 250_000
+SERVED_US = 1_000_000  # how often it is told that calls are served whose answers nobody sees
 WAIT_MAX_US = 3_600_000_000  # longer waits are asked about again: one refusal an hour is cheap
-
-
-_WORDS_OF_USAGE = frozenset({"input_tokens", "output_tokens"})
 
 
 class UnsettledWarning(UserWarning):
     """Warn that a reservation ended without being settled, so that its estimate counts as used."""
-
-
-def used_amounts(
-    used: object, amounts: Mapping[str, object], dimensions: Collection[str] = ()
-) -> dict[str, int]:
-    """Return what was used, by dimension, from a response, a number of tokens, or amounts.
-
-    A mapping may be a usage, or name `dimensions`, or both: `input_tokens` are a word of either.
-    What only a dimension is called counts as it stands, the usage tells the others.
-
-    Raises:
-        ConfigError: `used` says nothing of usage, or an amount is no whole number.
-    """
-    found: dict[str, int] = {}
-    if isinstance(used, Mapping) and "usage" not in used:
-        usage = usage_of(used)
-        found = check_cost(used) if usage is None else by_dimension(usage)
-        if usage is not None:
-            own = {*dimensions} - _WORDS_OF_USAGE
-            found |= check_cost({name: used[name] for name in used if name in own})
-    elif used is not None:
-        usage = usage_of(payload_of(used))
-        if usage is None:
-            raise ConfigError(
-                f"There is no usage in {type(used).__name__}: pass a response that has one, "
-                "a number of tokens, or amounts as settle(tokens=812)."
-            )
-        found = by_dimension(usage)
-    return found | check_cost(amounts)
-
-
-def by_dimension(usage: Usage) -> dict[str, int]:
-    """Return the amounts that a usage tells, for the dimensions a quota may limit."""
-    told = {
-        "tokens": usage.total,
-        "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens,
-    }
-    return {name: amount for name, amount in told.items() if amount is not None}
-
-
-# Raised before anything was sent, by httpx, httpx2 and the openai client that wraps them.
-_NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol",
-                         "ConnectionRefusedError", "gaierror"})  # fmt: skip
-
-
-def used_by_failure(error: BaseException, estimate: Mapping[str, int]) -> dict[str, int]:
-    """Return what a call that raised has used, by what the exception says.
-
-    Never sent: nothing. An HTTP status: what the provider counts for it. Anything else: the
-    estimate, because the call may have been made.
-    """
-    if isinstance(error, CallFailed):
-        return charged_by_failure(error.status, estimate) if error.status else dict(estimate)
-    if isinstance(error, LimiterError):
-        return charged_by_failure(None, estimate)
-    causes: BaseException | None = error
-    while causes is not None:
-        if type(causes).__name__ in _NEVER_SENT:
-            return charged_by_failure(None, estimate)
-        # Not the context: there stands what the caller was handling, maybe of another call.
-        causes = causes.__cause__
-    status = getattr(error, "status_code", None)
-    if not isinstance(status, int):
-        status = getattr(getattr(error, "response", None), "status_code", None)
-    return charged_by_failure(status, estimate) if isinstance(status, int) else dict(estimate)
 
 
 class _Held:
@@ -121,6 +53,7 @@ class _Held:
         self._quotas = request.asking.quotas
         self._choices: Choices | None = None
         self._provider = "openai"
+        self._is_told = False  # the fleet has heard how the call was answered
         self.state = "held"
 
     def chosen_by(self, choices: Choices) -> Self:
@@ -227,14 +160,23 @@ class _Held:
         if verdict is not None:
             self.report_soon(verdict)
 
-    def hear(self, result: object) -> Verdict | None:
-        """Report a response that carries headers; return what is to be told once it is settled."""
-        if result is None or isinstance(result, (int, Mapping)) or not hasattr(result, "headers"):
-            return None
-        verdict = verdict_of(result, provider=self._provider)
-        if verdict is None or verdict.when == "end":
+    def hear(self, result: object, *, always: bool = False) -> Verdict | None:
+        """Report what a call that was answered returned; return what is to be told at its end.
+
+        A response that carries headers is reported. Of others it is known that they were served:
+        that is told now and then, and at once after a failure, so that a circuit closes; `always`:
+        each time, because each adds to what may be repeated.
+        """
+        verdict = None if result is None else verdict_of_result(result, self._provider)
+        if verdict is not None and verdict.when == "end":
             return verdict
-        self.report_soon(verdict)
+        if verdict is not None:
+            self.report_soon(verdict)
+        if not self._is_told:
+            now = now_us()
+            if always or now >= self._line.served_us.get(self._quotas, 0) + SERVED_US:
+                self._line.served_us[self._quotas] = now
+                self.report_soon(Verdict(Outcome.SERVED))
         return None
 
     def _amounts(self, used: object, amounts: Mapping[str, object]) -> dict[str, int]:
@@ -251,6 +193,9 @@ class _Held:
 
         OpenAI's guide to error codes: "wait at least that long and add a small random delay".
         """
+        self._is_told = True
+        if verdict.outcome is not Outcome.SERVED:
+            self._line.served_us.pop(self._quotas, None)
         if verdict.wait_us:
             spread_us = min(SPREAD_MAX_US, verdict.wait_us // 10)
             wait_us = min(WAIT_MAX_US, verdict.wait_us + random.randint(0, spread_us))
@@ -293,11 +238,14 @@ class Reservation(_Held):
             StoreError: the store is away; what was used will be told when it is back.
         """
         actual = self._amounts(used, amounts)
+        late = self.hear(used) if self.state == "held" else None
+        self._settle(actual)
+        if late is not None:
+            self.report_soon(late)
+
+    def _settle(self, actual: Mapping[str, int]) -> None:
         if self._end("settled"):
-            late = self.hear(used)
             self._note(self._shell.run(self._lane, ops.finish_gen(self._n, actual, self._quotas)))
-            if late is not None:
-                self.report_soon(late)
 
     def cancel(self) -> None:
         """Give everything back, because nothing was sent. One round trip; once."""
@@ -328,7 +276,7 @@ class Reservation(_Held):
         self.observe(error, provider=self._provider)
         # The caller's exception matters more than a store that is away.
         with contextlib.suppress(StoreError):
-            self.settle(self._used_by(error))
+            self._settle(self._used_by(error))
 
 
 class AsyncReservation(_Held):
@@ -344,12 +292,15 @@ class AsyncReservation(_Held):
         It happens even if the task is cancelled meanwhile.
         """
         actual = self._amounts(used, amounts)
+        late = self.hear(used) if self.state == "held" else None
+        await self._settle(actual)
+        if late is not None:
+            self.report_soon(late)
+
+    async def _settle(self, actual: Mapping[str, int]) -> None:
         if self._end("settled"):
-            late = self.hear(used)
             steps = ops.finish_gen(self._n, actual, self._quotas)
             self._note(await self._shell.run(self._lane, steps))
-            if late is not None:
-                self.report_soon(late)
 
     async def cancel(self) -> None:
         """Give everything back, because nothing was sent. One round trip; once."""
@@ -386,7 +337,7 @@ class AsyncReservation(_Held):
             if (verdict := verdict_of(error, provider=self._provider)) is not None:
                 await self.report(verdict)
             with contextlib.suppress(StoreError):
-                await self.settle(self._used_by(error))
+                await self._settle(self._used_by(error))
         else:
             # A cancelled task must not wait; what it used is told all the same.
             self.settle_soon(self._used_by(error))

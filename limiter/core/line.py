@@ -61,6 +61,7 @@ class Line:
         self.held: set[int] = set()
         self.outdated = False  # the definition must be read again before the next batch
         self.lessons = Lessons()
+        self.served_us: dict[tuple[str, ...], int] = {}  # by quotas: when it was told of a success
         self._number = 0
         self._numbers = count(1)  # may be drawn from without the mutual exclusion
         self._waiting: set[Line] = set() if waiting is None else waiting
