@@ -18,6 +18,7 @@ from limiter.errors import CallFailed, ConfigError, LimiterError
 from limiter.providers.verdict import Outcome, Verdict
 
 _DOUBLINGS_MAX = 60  # beyond that a power of two is above every `backoff_max`
+_ADVICE = "Come again later, or look at what the provider says."
 _MESSAGE_MAX = 300  # characters of what the provider said, in a message of ours
 
 
@@ -118,7 +119,7 @@ class Course:
         is_braked = verdict.outcome is Outcome.REFUSED and wait_s > 0
         pause_s = 0.0 if is_braked else self.retry.pause_s(self.attempts, self.jitter())
         if self.attempts >= self.retry.attempts:
-            self._why = f"{self.attempts} are as many as retry= allows"
+            self._why = f"Retry(attempts={self.attempts}) allows no more"
         elif max(pause_s, wait_s) >= left_s:
             self._why = (
                 f"the next would have to wait {max(pause_s, wait_s):.3g} s, longer than the "
@@ -163,10 +164,9 @@ class Course:
             "response": response,
             "verdict": verdict,
         }
-        why = f"the next was not let go: {reason}" if reason else f"{self._why}."
+        why = f"the next was not let go: {reason}" if reason else f"{self._why}. {_ADVICE}"
         return CallFailed(
-            f"The call on {quota!r} failed for good. {_last(verdict)} {self._tried()}; {why} Come "
-            "again later, or look at what the provider says.",
+            f"The call on {quota!r} failed for good. {_last(verdict)} {self._tried()}; {why}",
             **numbers,
         )
 

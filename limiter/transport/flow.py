@@ -102,9 +102,11 @@ def _once_gen(attempt: Attempt, held: Any) -> Steps[_Ended]:
         response = yield Send()
     except Exception as exc:  # noqa: BLE001 - it is judged by its name, and raised in the end
         verdict = attempt.unanswered(exc)
-        if verdict is not None:
+        if verdict is None:
+            held.settle_soon(attempt.failed(exc))
+        else:
             yield Report(held, verdict)
-        yield Settle(held, attempt.failed(exc))
+            yield Settle(held, attempt.failed(exc))
         return _Ended(error=exc, verdict=verdict)
     except BaseException:
         # A cancelled task must not wait, and may have been heard.
