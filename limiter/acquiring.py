@@ -14,9 +14,11 @@ from limiter.choosing import AVOID_S, soonest
 from limiter.core import ops
 from limiter.core.quota import Quota
 from limiter.core.request import Request
+from limiter.core.sketch import OutputKey
 from limiter.errors import LimitExceeded
 from limiter.reservation import AsyncReservation, Reservation
 from limiter.shells import aio, sync
+from limiter.shells.memory import now_us
 from limiter.tickets import first_granted, first_granted_async
 
 Watch = Callable[[Request], None] | None
@@ -39,6 +41,14 @@ class _Door:
     def avoid(self, quota: str, seconds: float = AVOID_S) -> None:
         """Let a quota come last in `any_of=` for a while, in this process; 0 ends it."""
         self._settings.choices.avoid(quota, seconds)
+
+    def expected_output(self, quota: str, key: OutputKey) -> int | None:
+        """Return how long an answer to a call on a quota becomes, in tokens; None: not known.
+
+        By what the fleet has seen, without waiting: a process that has never asked knows it one
+        round trip later. See `Reservation.record_output`.
+        """
+        return self._settings.forecasts_of(quota).expected(key, now_us())
 
     def http_client(self, **settings: Any) -> Any:
         """Return an HTTP client for `OpenAI(http_client=…)` whose every call is limited.

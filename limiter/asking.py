@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from limiter.choosing import Choices
 from limiter.core import ops
 from limiter.core.definition import Definition
+from limiter.core.forecasts import Forecasts
 from limiter.core.priority import DEFAULT, check_tenant
 from limiter.core.quota import Quota, check_cost
 from limiter.core.request import Asking
@@ -151,6 +152,7 @@ class Settings:
     store_timeout_s: float
     quotas: dict[str, Quota] = field(default_factory=dict)
     choices: Choices = field(default_factory=Choices)
+    forecasts: dict[str, Forecasts] = field(default_factory=dict)  # by unit
 
     @classmethod
     def of(cls, url: Any, quotas: Iterable[Quota], lease: float, store_timeout: float) -> Settings:
@@ -189,6 +191,10 @@ class Settings:
         quota = self.quotas.get(name)
         return name if quota is None else quota.unit
 
+    def forecasts_of(self, name: str) -> Forecasts:
+        """Return what is known of the answers of calls on a quota, in this process."""
+        return self.forecasts.setdefault(self.unit_of(name), Forecasts())
+
     def ask(self, names: Names, wish: Wish) -> Ask:
         """Say which quotas a call is for.
 
@@ -217,12 +223,14 @@ class Settings:
     def open_sync(self, user: int) -> SyncShell:
         """Open the store for threads."""
         store = opening.sync_store(self.url, self._round_trip_s, user)
-        return SyncShell(store, self.quotas, lease_s=self.lease_s, patience_s=self.store_timeout_s)
+        return SyncShell(store, self.quotas, self.forecasts, lease_s=self.lease_s,
+                         patience_s=self.store_timeout_s)  # fmt: skip
 
     async def open_async(self, user: int) -> AsyncShell:
         """Open the store for the tasks of the running loop."""
         store = await opening.async_store(self.url, self._round_trip_s, user)
-        return AsyncShell(store, self.quotas, lease_s=self.lease_s, patience_s=self.store_timeout_s)
+        return AsyncShell(store, self.quotas, self.forecasts, lease_s=self.lease_s,
+                          patience_s=self.store_timeout_s)  # fmt: skip
 
     @property
     def _round_trip_s(self) -> float:

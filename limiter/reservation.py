@@ -17,9 +17,10 @@ from limiter.amounts import used_amounts, used_by_failure
 from limiter.choosing import Choices
 from limiter.core import ops
 from limiter.core.definition import Definition
-from limiter.core.layout import Status
+from limiter.core.layout import Op, Status
 from limiter.core.line import Line
 from limiter.core.request import Request
+from limiter.core.sketch import Observation, OutputKey, bucket_of
 from limiter.errors import StoreError
 from limiter.observing import verdict_of, verdict_of_result
 from limiter.providers.verdict import Outcome, Verdict
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("limiter")
 
+_PER_CALL = frozenset({"requests", "concurrency"})
 SPREAD_MAX_US = 250_000
 SERVED_US = 1_000_000  # how often it is told that calls are served whose answers nobody sees
 WAIT_MAX_US = 3_600_000_000  # longer waits are asked about again: one refusal an hour is cheap
@@ -160,6 +162,10 @@ class _Held:
         if verdict is not None:
             self.report_soon(verdict)
 
+    def hush(self) -> None:
+        """Let the settling say nothing of how the call was answered: that is told otherwise."""
+        self._is_told = True
+
     def hear(self, result: object, *, always: bool = False) -> Verdict | None:
         """Report what a call that was answered returned; return what is to be told at its end.
 
@@ -200,7 +206,13 @@ class _Held:
             spread_us = min(SPREAD_MAX_US, verdict.wait_us // 10)
             wait_us = min(WAIT_MAX_US, verdict.wait_us + random.randint(0, spread_us))
             verdict = replace(verdict, wait_us=wait_us)
-        return ops.report(self._n, verdict, self._quotas)
+        return ops.report(self._n, verdict, self._quotas, self._definition.version)
+
+    def _observe(self, key: OutputKey, tokens: int) -> None:
+        """Put the length of an answer before the settling; nobody cares where only calls are limited."""
+        if not self.estimate.keys() <= _PER_CALL:
+            observed = Observation(key, bucket_of(tokens))
+            self._line.post(Request(Op.FORECAST, self._n, observed=observed))
 
     def _note(self, status: Status) -> None:
         if status == Status.GONE:
@@ -251,6 +263,14 @@ class Reservation(_Held):
         """Give everything back, because nothing was sent. One round trip; once."""
         if self._end("cancelled"):
             self._note(self._shell.run(self._lane, ops.finish_gen(self._n, None)))
+
+    def record_output(self, key: OutputKey, tokens: int) -> None:
+        """Let the fleet know how long the answer became, for the estimates of calls like this one.
+
+        Before the reservation is settled, and it travels with that: nothing is sent for it alone.
+        """
+        with self._lane.lock:
+            self._observe(key, tokens)
 
     def settle_from_finalizer(
         self, actual: Mapping[str, int] | None, late: Verdict | None = None
@@ -313,6 +333,10 @@ class AsyncReservation(_Held):
         lesson = self._shell.report(self._lane, self._report(verdict))
         if lesson is not None:
             await asyncio.shield(lesson)
+
+    def record_output(self, key: OutputKey, tokens: int) -> None:
+        """Let the fleet know how long the answer became; see `Reservation.record_output`."""
+        self._observe(key, tokens)
 
     def settle_from_finalizer(
         self, actual: Mapping[str, int] | None, late: Verdict | None = None

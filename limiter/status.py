@@ -153,7 +153,7 @@ def _limit(
     return LimitStatus(
         limit, level, declared,
         provider_level=provider_level if heard else None, age_s=age_us / 1e6 if heard else None,
-        drift=drift, guard=guard, pace=num / limit.rate.numerator if limit.rate else 1.0,
+        drift=drift, guard=guard, pace=num / limit.scaled[0] if limit.rate else 1.0,
         slots=None if limit.per else slots,
     )  # fmt: skip
 

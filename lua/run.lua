@@ -15,6 +15,7 @@
 -- KEYS[10] order    zset     the flows of each class in their order
 -- KEYS[11] tenants  hash     tenant -> levels of its own limits
 -- KEYS[12] feedback string   what the provider answered
+-- KEYS[13] outputs  hash     what calls have in common -> how long their answers became
 --
 -- ARGV[1] now_us    0: Redis's clock; anything else is for tests and simulations
 -- ARGV[2] owner     who sends; made of letters, digits, '-' and '_'
@@ -27,15 +28,12 @@
 --
 -- Reply: one ASCII string of integers, so that any client reads it, whatever it decodes.
 --   "1" fenced: a batch with this number or a higher one has run; nothing was done
---   "2" stale: the definition is another; nothing was done
---   "3" undeclared: there is no definition; nothing was done
---   "0 next_us mine waiting held L level*L" then, for each entry, its status (and what
---   lib/entries.lua says), then "G" and, for each grant to this owner, "n status level*L".
--- next_us: until somebody must run; -1: nobody waits, or only an event can help. mine: 1 if that is
--- this owner. status: see lib/entries.lua.
+--   "2" stale: the definition is another; "3" undeclared: there is none; nothing was done either
+--   "0 next_us mine waiting held L level*L" then, for each entry, its status and what lib/entries.lua
+--   says, then "G" and, for each grant to this owner, "n status level*L". next_us: until somebody must
+--   run; -1: nobody waits, or only an event can help. mine: 1 if that is this owner.
 
-local now, owner = tonumber(ARGV[1]), ARGV[2]
-local number, lease = tonumber(ARGV[3]), tonumber(ARGV[4])
+local now, owner, number, lease = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local s = nil -- the state, see lib/state.lua
 
 --@include lib/numbers

@@ -128,11 +128,12 @@ def exceeds(buckets: Buckets, cost: Sequence[int]) -> bool:
 
 def wait_in(
     buckets: Buckets, queued: Sequence[int], cost: Sequence[int], line: Sequence[int],
-    floors: Sequence[int] | None = None,
+    held_us: int = 0, floors: Sequence[int] | None = None,
 ) -> int:  # fmt: skip
     """Return how long the cost waits at most when `queued` goes first; slots are not foreseen.
 
-    What the same `line` waits for it waits for as well. `floors` stay in the buckets.
+    What the same `line` waits for it waits for as well. While the brake holds, `held_us` from now, a
+    bucket that is full gets no fuller. `floors` stay in the buckets.
     """
     longest = 0
     for i, b in enumerate(buckets):
@@ -140,7 +141,8 @@ def wait_in(
         if b.num > 0 and (c > 0 or of(line, b) > 0):
             before = min(of(queued, b), QUEUED_MAX // b.den) * b.den
             need = min(c + (floors[i] if floors else 0), b.capacity)
-            short = before + need * b.den - b.level
+            least = b.capacity * b.den - min(DEBT_MAX, b.num * held_us)
+            short = before + need * b.den - min(b.level, least)
             longest = max(longest, -(-short // b.num))
     return min(longest, PRINT_MAX)
 

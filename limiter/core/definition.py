@@ -21,6 +21,9 @@ from limiter.core.quota import PROBE, Limit, Quota
 from limiter.errors import ConfigError
 
 _DEFAULT_COST = {"requests": 1, "concurrency": 1}
+# What providers limit, and calls are estimated in. A quota that learns counts it from the beginning:
+# calls that wait while its limits are learned must have a cost in what these turn out to be in.
+LEARNABLE = ["requests", "tokens", "input_tokens", "output_tokens"]
 _NOBODYS = "\0"  # is the name of no dimension, so nobody gives an amount for it
 _PLAIN = Priority(DEFAULT)
 
@@ -254,7 +257,8 @@ def _written(
     merged: Iterable[tuple[Priority, bool]],
 ) -> str:  # fmt: skip
     rows, own = placed.shared(members), placed.own(members)
-    dims = list(dict.fromkeys([*(before.dims if before else ()), *(r.dim for r in (*rows, *own))]))
+    named = [*(before.dims if before else ()), *(row.dim for row in (*rows, *own))]
+    dims = list(dict.fromkeys(named + LEARNABLE * any(each.learns for each in declared)))
     limits = [row.limit for row in rows]
     policies = [Policy.of(priority, limits, retired=retired) for priority, retired in merged]
     definition = {

@@ -27,12 +27,14 @@ from limiter.core.standing import FOREVER
 from limiter.providers.verdict import Outcome
 
 WINDOW_US = 1_000_000
+SMOOTH = 4
 STALE_MAX_US = 60_000_000
 RAMP_US = 900_000_000
 REGROW_US = 120_000_000
 CREDIT_US = 1_000_000
 FLOW_US = 60_000_000
 FLOW_LEAST_US = 10_000_000
+DRAINED_US = 300_000_000
 
 
 @dataclass(slots=True)
@@ -49,6 +51,8 @@ class LimitRecord:
     base: int = 0
     least: int = FOREVER
     stale: int = 0
+    noise: int = 0
+    others: int = 0  # what others take of it in a second, smoothed
     paced: int = 0
     base_num: int = 0
     flow: int = 0
@@ -57,13 +61,24 @@ class LimitRecord:
     # --- drift ----------------------------------------------------------------------------
 
     def correct(
-        self, bucket: Bucket, row: Row, mark: int | None, granted_us: int, now: int
+        self, bucket: Bucket, row: Row, mark: int | None, age_us: int, cost: int, now: int
     ) -> None:
-        """Take what an answer tells; `mark` is None where the reservation has none."""
-        drift = self._drift(bucket, row, mark)
+        """Take what an answer tells; `mark` is None where the reservation, of so much, has none.
+
+        The provider may have read its level `age_us` ago.
+        """
+        drift, first = self._drift(bucket, row, mark, age_us), self.seen_at < 0
         self.seen, self.seen_at, self.drift = row.used, now, drift
-        if drift < -row.slack:
+        if drift < 0 < self.guard:
+            assert bucket.shift is not None
+            by_mark = mark is not None and not row.flags & AT_END
+            before = (mark or 0) + bucket.shift + cost * bucket.den if by_mark else bucket.level
+            drift = self._take_guard(bucket, drift, before)
+        noise = 0 if row.flags & UNCOUNTED else self.noise
+        if drift < -row.slack - noise:
             bucket.correct(drift)
+            if -2 * drift > self.guard and not first:
+                self._guard_by(bucket, -2 * drift)
             drift = 0
         if not row.flags & MAY_RAISE or (mark is None and not row.flags & AT_END):
             return
@@ -71,16 +86,19 @@ class LimitRecord:
         if self.start < 0:
             self.start, self.base, self.least = now, bucket.shift, FOREVER
         self.least = min(self.least, drift)
-        self.stale = max(self.stale, min(STALE_MAX_US, now - granted_us))
+        self.noise = max(self.noise, drift - self.least)
+        self.stale = max(self.stale, min(STALE_MAX_US, age_us))
         if now - self.start >= WINDOW_US:
             self._end_window(bucket, row.slack, now)
 
-    def _drift(self, bucket: Bucket, row: Row, mark: int | None) -> int:
+    def _drift(self, bucket: Bucket, row: Row, mark: int | None, age_us: int) -> int:
         assert bucket.shift is not None
         full, used = bucket.capacity * bucket.den, row.used + self.guard
         by_level = full - bucket.level - used
-        if mark is None or row.flags & AT_END:
+        if row.flags & AT_END:
             return by_level
+        if mark is None:
+            return by_level + min(DEBT_MAX, bucket.num * age_us)
         by_mark = full - mark - bucket.shift - used
         if row.flags & AT_START:
             return by_mark
@@ -88,17 +106,48 @@ class LimitRecord:
             return 0
         return by_mark if abs(by_mark) < abs(by_level) else by_level
 
+    def _guard_by(self, bucket: Bucket, amount: float) -> None:
+        """Keep back so much for others, a quarter of the bucket at most."""
+        guard = min(math.floor(amount), math.floor(bucket.capacity * bucket.den / 4))
+        self._set_aside(bucket, self.guard - guard)
+        self.guard = guard
+
+    def _take_guard(self, bucket: Bucket, drift: int, before: int) -> int:
+        """Keep back again what a full bucket had in it of the guard; the rest was used by others."""
+        inside = min(self.guard, before - bucket.capacity * bucket.den + self.guard)
+        back = max(0, min(inside, -drift))
+        self._set_aside(bucket, -back)
+        return drift + back
+
     def _end_window(self, bucket: Bucket, slack: int, now: int) -> None:
         assert bucket.shift is not None
         if self.least > slack:
-            bucket.correct(self.least)
-        others = max(0, self.base - bucket.shift)
-        most = math.floor(bucket.capacity * bucket.den / 4)
-        guard = min(math.floor(others / (now - self.start) * self.stale), most)
-        guard = max(guard, self.guard * 3 // 4)
-        bucket.correct(self.guard - guard)
-        self.guard = guard
+            bucket.correct(self.least - self.least // 2)
+        taken = math.floor((self.base - bucket.shift) / (now - self.start) * WINDOW_US)
+        windows = SMOOTH + self.stale / WINDOW_US
+        self.others += math.floor((taken - self.others) / windows)
+        wanted = self.others * (1 + self.stale * 5 / 4 / WINDOW_US)
+        self._guard_by(bucket, max(wanted, self.guard * (1 - 1 / windows)))
+        self.noise = self.noise * 3 // 4
         self.start, self.base, self.least, self.stale = now, bucket.shift, FOREVER, 0
+
+    def _set_aside(self, bucket: Bucket, amount: int) -> None:
+        """Move a level by intention: that is nobody's use."""
+        before = bucket.shift or 0
+        bucket.correct(amount)
+        self.base += (bucket.shift or 0) - before
+
+    def lower(self, bucket: Bucket, amount: int) -> None:
+        """Let no more be there than by so much less."""
+        self._set_aside(bucket, min(0, amount))
+
+    def drain(self, bucket: Bucket, row: Row, cost: int, wait_us: int) -> None:
+        """Let there be just room for the refused call at the end of the brake."""
+        full_us = row.num * max(DRAINED_US, 2 * wait_us)
+        if bucket.num and cost and bucket.capacity * bucket.den <= full_us:
+            kept = 0 if row.flags & UNCOUNTED else cost
+            target = kept * bucket.den - min(DEBT_MAX, bucket.num * wait_us)
+            self.lower(bucket, target - bucket.level)
 
     # --- pace -----------------------------------------------------------------------------
 
@@ -113,17 +162,17 @@ class LimitRecord:
         """Slow down to two thirds of what was used of late."""
         span = max(FLOW_LEAST_US, now - self.flow_at)
         flow = max(self.flow_was, math.floor(float(self.flow * FLOW_US) / span))
-        used = math.floor(flow * 2 / 3 * bucket.den / FLOW_US)
+        used = math.floor(flow * 2 / 3 * bucket.den / FLOW_US if flow else bucket.num * 2 / 3)
         bucket.num = min(bucket.num, max(1, used, row.least))
         self.base_num, self.paced = bucket.num, 0
-        bucket.correct(min(0, -bucket.level))
+        self.lower(bucket, -bucket.level)
 
     def cut(self, bucket: Bucket, row: Row) -> None:
         """Use less: half the rate, or seven tenths of the slots."""
         if row.num > 0:
             bucket.num = max(1, row.num // 100, bucket.num // 2)
             self.base_num = 0
-            bucket.correct(min(0, -bucket.level))
+            self.lower(bucket, -bucket.level)
             return
         busy = bucket.capacity - bucket.level // bucket.den
         slots = max(1, math.floor(min(bucket.capacity, busy) * 7 / 10))
@@ -202,16 +251,16 @@ class Feedback:
         explained = any(row.flags & EXPLAINS for row in entry.rows)
         for row in entry.rows:
             bucket, limit = ledger.buckets[row.limit - 1], self._limit(row.limit, now)
-            self._take(row, hold, bucket, limit, now)
             amount = of(hold.cost, bucket) if hold else 0
+            self._take(row, hold, amount, bucket, limit, now)
             if outcome == Outcome.SERVED:
                 limit.count_flow(amount, now)
                 limit.grow(bucket, row, now - limit.at, waiting=waiting)
-            elif outcome == Outcome.SLOW_DOWN and fresh and bucket.num > 0:
+            elif outcome == Outcome.SLOW_DOWN and fresh and row.least >= 0:
                 limit.begin_ramp(bucket, row, now)
             elif outcome == Outcome.REFUSED:
                 if wait_us >= 0 and not explained:
-                    _drain(bucket, amount, wait_us)
+                    limit.drain(bucket, row, amount, wait_us)
                 if row.flags >= ADAPTIVE and fresh:
                     limit.cut(bucket, row)
             limit.at = now
@@ -220,16 +269,17 @@ class Feedback:
         self._pass(entry, record, now)
 
     def _take(
-        self, row: Row, hold: Hold | None, bucket: Bucket, limit: LimitRecord, now: int
+        self, row: Row, hold: Hold | None, cost: int, bucket: Bucket, limit: LimitRecord, now: int
     ) -> None:
         if not row.flags & TOLD:
             return
         mark = None
         if hold and hold.marks and hold.granted_us >= self.made:
             mark = hold.marks[row.limit - 1]
-        if row.flags & UNCOUNTED and hold:
-            row = row._replace(used=row.used + of(hold.cost, bucket) * bucket.den)
-        limit.correct(bucket, row, mark, hold.granted_us if hold else now, now)
+        if row.flags & UNCOUNTED:
+            row = row._replace(used=row.used + cost * bucket.den)
+        age_us = now - hold.granted_us if hold and not row.flags & AT_END else 0
+        limit.correct(bucket, row, mark, age_us, cost, now)
 
     def _pass(self, entry: Report, record: RouteRecord, now: int) -> None:
         outcome, route = entry.outcome, entry.route
@@ -260,13 +310,6 @@ class Feedback:
                 _units(limit.guard, den), bucket.num, bucket.capacity,
             ]  # fmt: skip
         return tuple(row)
-
-
-def _drain(bucket: Bucket, cost: int, wait_us: int) -> None:
-    """Let there be just room for the refused call at the end of the brake."""
-    if bucket.num and cost:
-        target = cost * bucket.den - min(DEBT_MAX, bucket.num * wait_us)
-        bucket.correct(min(0, target - bucket.level))
 
 
 def _units(scaled: int, den: int) -> int:

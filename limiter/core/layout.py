@@ -28,11 +28,13 @@ class Op(enum.IntEnum):
     LOOK = 5
     SURVEY = 6
     REPORT = 7
+    FORECAST = 8
     TELL = 9
 
 
 _ACQUIRE, _SETTLE = Op.ACQUIRE.value, Op.SETTLE.value
-_LOOK, _SURVEY, _TELL = Op.LOOK.value, Op.SURVEY.value, Op.TELL.value
+_LOOK, _SURVEY = Op.LOOK.value, Op.SURVEY.value
+_FORECAST, _TELL = Op.FORECAST.value, Op.TELL.value
 
 
 class Status(enum.IntEnum):
@@ -96,7 +98,7 @@ class Row(NamedTuple):
     flags: int
     used: int = 0  # what the provider counts as used, in 1/den units
     slack: int = 0  # how exact that is
-    least: int = 0  # the rate below which no ramp is needed
+    least: int = 0  # the rate below which no ramp is needed; -1: it is none that is slowed down
 
 
 AT_START, AT_END, MAY_RAISE, TOLD, UNCOUNTED, EXPLAINS, ADAPTIVE = 1, 2, 4, 8, 16, 32, 64
@@ -111,9 +113,20 @@ class Report(NamedTuple):
     wait_us: int
     route: str
     rows: tuple[Row, ...]
+    first: int
 
 
-Entry = Acquire | Settle | Report | tuple[int, int] | tuple[int, int, str]
+class Forecast(NamedTuple):
+    """Hold the entry that tells the length of an answer and asks for a quantile; see `forecast`."""
+
+    op: int
+    n: int
+    key: str
+    bucket: int
+    permille: int
+
+
+Entry = Acquire | Settle | Report | Forecast | tuple[int, int] | tuple[int, int, str]
 
 
 def acquire(
@@ -160,7 +173,9 @@ def survey() -> Entry:
     return (_SURVEY, 0)
 
 
-def report(n: int, outcome: int, wait_us: int, route: str, rows: Sequence[Row]) -> Report:
+def report(
+    n: int, outcome: int, wait_us: int, route: str, rows: Sequence[Row], first: int = 0
+) -> Report:
     """Write the entry that says what the provider answered to a call.
 
     Args:
@@ -169,8 +184,21 @@ def report(n: int, outcome: int, wait_us: int, route: str, rows: Sequence[Row]) 
         wait_us: what the provider asks to wait; −1: it names no time.
         route: which quotas of the unit the call was for.
         rows: one for each of their limits.
+        first: the number of the batch that it was sent in before; 0: none.
     """
-    return Report(Op.REPORT.value, n, outcome, wait_us, route, tuple(rows))
+    return Report(Op.REPORT.value, n, outcome, wait_us, route, tuple(rows), first)
+
+
+def forecast(n: int, key: str, bucket: int, permille: int) -> Forecast:
+    """Write the entry that asks how long answers become, and tells how long this one became.
+
+    Args:
+        n: the call's number; the answer is counted while its reservation is held, so only once.
+        key: what calls have in common whose answers are alike in length.
+        bucket: of the answer's length, see `limiter.core.sketch`; 0: only ask.
+        permille: which quantile is asked for.
+    """
+    return Forecast(_FORECAST, n, key, bucket, permille)
 
 
 def tell(route: str) -> Entry:
@@ -187,6 +215,7 @@ class Result(NamedTuple):
         ahead: after an acquire or a look: how many tickets go first.
         levels: after an acquire: what is left, in whole units and in the order of the limits; after a
             survey: by priority, the waiting tickets and how long the smallest call waits behind them;
+            after a forecast: how many answers are known, and the bucket of the quantile (0: too few);
             after a tell: see `lua/lib/entries.lua`.
     """
 
@@ -241,12 +270,14 @@ class Keys:
     order: str
     tenants: str
     feedback: str
+    outputs: str
     wake: str  # the prefix of the channels; no key
 
     def all(self) -> tuple[str, ...]:
         """Return the keys alone, as run.lua takes them."""
         return (self.state, self.quota, self.tickets, self.line, self.holds, self.owners,
-                self.numbers, self.lapsed, self.flows, self.order, self.tenants, self.feedback)  # fmt: skip
+                self.numbers, self.lapsed, self.flows, self.order, self.tenants, self.feedback,
+                self.outputs)  # fmt: skip
 
     def declaring(self) -> tuple[str, ...]:
         """Return the keys that declare.lua takes."""
@@ -257,7 +288,7 @@ def keys(quota: str) -> Keys:
     """Name the keys of a quota; all share its hash tag, so that they live on one node."""
     root = f"limiter:{LAYOUT}:{{{quota}}}:"
     names = ("state", "quota", "tickets", "line", "holds", "owners", "numbers", "lapsed", "flows",
-             "order", "tenants", "feedback", "wake:")  # fmt: skip
+             "order", "tenants", "feedback", "outputs", "wake:")  # fmt: skip
     return Keys(*(root + name for name in names))
 
 
@@ -301,6 +332,9 @@ def parse_reply(text: str | bytes, entries: Sequence[Entry]) -> Reply:
             elif op == _SURVEY:
                 end = at + 2 + 2 * numbers[at + 1]
                 results.append(Result(numbers[at], levels=tuple(numbers[at + 2 : end])))
+            elif op == _FORECAST:
+                end = at + 3
+                results.append(Result(numbers[at], levels=tuple(numbers[at + 1 : end])))
             elif op == _TELL:
                 end = at + 6 + 6 * limits
                 results.append(Result(numbers[at], levels=tuple(numbers[at + 1 : end])))

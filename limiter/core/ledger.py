@@ -138,8 +138,10 @@ class Ledger:
         us = -(-c * bucket.den // bucket.num) if bucket.num else c * SLOT_US
         return -(-max(1, min(us, CHARGE_US_MAX)) * 100 // ticket.weight)
 
-    def outlook(self, ticket: Ticket, k: int, weights: int, others: list[Class]) -> tuple[int, int]:
-        """Return how long a ticket waits at most by the rate alone, and how many go first.
+    def outlook(
+        self, ticket: Ticket, k: int, weights: int, others: list[Class], held_us: int
+    ) -> tuple[int, int]:
+        """Return how long a ticket waits at most by brake and rate, and how many go first.
 
         `k` tickets of its flow stand before it, and `weights` is what the flows of its class have
         together. They move in step, so that (k + 1) calls of one are those of all by weight.
@@ -151,15 +153,17 @@ class Ledger:
         if group.lined:
             add_part(queued, group.queued, mine, group.lined)
             add_part(own, group.queued, k, group.lined)
-        wait_us, line = 0, list(queued)
+        wait_us, line = held_us, list(queued)
         if standing.shares and standing.strict:
-            wait_us = arithmetic.wait_in(standing.shares, line, ticket.cost, line)
+            strict_us = arithmetic.wait_in(standing.shares, line, ticket.cost, line, held_us)
+            wait_us = max(wait_us, strict_us)
         for other in others:
             if self.standings[other.priority].level >= standing.level:
                 ahead += other.lined
                 add_part(queued, other.queued, 1, 1)
-        wait_us = max(wait_us, self._wait_for_room(standing, queued, ticket.cost, line))
-        return max(wait_us, self.tenants.wait_in(ticket.tenant, own, ticket.cost, self.now)), ahead
+        wait_us = max(wait_us, self._wait_for_room(standing, queued, ticket.cost, line, held_us))
+        own_us = self.tenants.wait_in(ticket.tenant, own, ticket.cost, self.now, held_us)
+        return max(wait_us, own_us), ahead
 
     def wait_behind(self, standing: Standing, classes: list[Class]) -> int:
         """Return how long the smallest call waits behind those of this priority and above it."""
@@ -170,17 +174,18 @@ class Ledger:
             if self.standings[each.priority].level >= standing.level:
                 add_part(queued, each.queued, 1, 1)
         least = [min(1, amount) for amount in queued]
-        return self._wait_for_room(standing, queued, least, queued)
+        return self._wait_for_room(standing, queued, least, queued, 0)
 
     def _wait_for_room(
-        self, standing: Standing, queued: Sequence[int], cost: Sequence[int], line: Sequence[int]
-    ) -> int:
+        self, standing: Standing, queued: Sequence[int], cost: Sequence[int], line: Sequence[int],
+        held_us: int,
+    ) -> int:  # fmt: skip
         """Return the wait in the limits, with the floor for as long as it is known to hold."""
-        opened = arithmetic.wait_in(self.buckets, queued, cost, line)
+        opened = arithmetic.wait_in(self.buckets, queued, cost, line, held_us)
         until_us = guarded_until(standing, self.standings)
         if until_us <= self.now:
             return opened
-        guarded = arithmetic.wait_in(self.buckets, queued, cost, line, standing.floors)
+        guarded = arithmetic.wait_in(self.buckets, queued, cost, line, held_us, standing.floors)
         if until_us >= FOREVER:
             return guarded
         return min(guarded, max(opened, until_us - self.now))

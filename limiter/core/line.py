@@ -12,8 +12,10 @@ from collections.abc import Iterable, Mapping
 from itertools import count, islice
 
 from limiter.core.definition import Definition
+from limiter.core.forecasts import Forecasts
 from limiter.core.layout import Grant, Message, Op, Outcome, Reply, Result, Status
 from limiter.core.request import Asking, Batch, Request
+from limiter.core.sketch import Observation
 from limiter.core.told import Lessons
 from limiter.errors import StoreError
 
@@ -49,7 +51,7 @@ class Line:
 
     def __init__(
         self, definition: Definition, owner: str, lease_us: int, patience_us: int,
-        waiting: set[Line] | None = None,
+        waiting: set[Line] | None = None, forecasts: Forecasts | None = None,
     ) -> None:  # fmt: skip
         self.definition = definition
         self.owner = owner
@@ -62,6 +64,7 @@ class Line:
         self.outdated = False  # the definition must be read again before the next batch
         self.lessons = Lessons()
         self.served_us: dict[tuple[str, ...], int] = {}  # by quotas: when it was told of a success
+        self.forecasts = Forecasts() if forecasts is None else forecasts
         self._number = 0
         self._numbers = count(1)  # may be drawn from without the mutual exclusion
         self._waiting: set[Line] = set() if waiting is None else waiting
@@ -114,7 +117,11 @@ class Line:
 
     def _depart(self, now_us: int) -> Batch:
         requests = self._take() + [Request(Op.RENEW, n) for n in self._suspects(now_us)]
+        for key in self.forecasts.questions():
+            requests.append(Request(Op.FORECAST, 0, observed=Observation(key)))
         self._number += 1
+        for request in requests:
+            request.first = request.first or self._number
         entries = [request.entry(self.definition) for request in requests]
         self.flying = Batch(self._number, self.definition.version, requests, entries)
         return self.flying
@@ -217,6 +224,8 @@ class Line:
             if ticket := self.tickets.get(request.n):
                 ticket.wait_us, ticket.ahead = request.wait_us, request.ahead
                 ticket.heard_us = self._heard_us
+        elif request.observed:
+            self.forecasts.heard(request.observed.key, result.levels[1], self._heard_us)
         elif request.op != Op.ACQUIRE:
             self.held.discard(request.n)
         elif result.status == Status.WAITING:
@@ -246,6 +255,8 @@ class Line:
             if request is None:
                 continue  # given up; its cancel is under way
             request.status, request.levels, request.done = status, levels, True
+            if status == Status.OPEN:  # nothing is told of what it waited for any more
+                request.wait_us = request.ahead = 0
             if status == Status.GRANTED:
                 self.held.add(n)
             ended.append(request)

@@ -20,6 +20,7 @@ from limiter.core.layout import (
     REPEATED,
     Acquire,
     Entry,
+    Forecast,
     Message,
     Op,
     Outcome,
@@ -31,6 +32,7 @@ from limiter.core.layout import (
 )
 from limiter.core.ledger import Candidate, Ledger
 from limiter.core.mail import Mail, Timer, due_in, soonest
+from limiter.core.outputs import Outputs
 from limiter.core.owners import NEVER_US, Hold, Owners
 from limiter.core.standing import BARRED, BORROWING, add_part
 
@@ -53,7 +55,8 @@ class Model:
         self.owners = Owners()
         self.gates = Gates()
         self.feedback = Feedback(self.gates, now)
-        self._seq = 0
+        self.outputs = Outputs()
+        self._seq = self._ran = 0  # arrivals; the number of the owner's last batch before this one
         self._timer: Timer | None = None
         self._recheck: tuple[int, Id] | None = None
         self._blocks = 0  # flows that stepped aside in this run
@@ -84,6 +87,7 @@ class Model:
             return Reply(Outcome.STALE), {}
         before, now = self.now, max(now, self.now)
         self._mail, self._blocks = Mail(owner), 0
+        self._ran = self.owners.last_of(owner) if lease_us else 0
         if lease_us and not self.owners.enrol(owner, now, number, lease_us):
             return Reply(Outcome.FENCED), {}
         self.ledger.now = now
@@ -116,6 +120,7 @@ class Model:
     def _reap(self, name: str, seen: int) -> None:
         for key in [key for key in self.holds if key[0] == name]:
             hold = self.holds.pop(key)
+            self.gates.release_probe(key)
             unused = hold.granted_us > seen
             self._end_hold(hold, (0,) * len(hold.cost) if unused else ())
             if not unused:
@@ -130,10 +135,14 @@ class Model:
                 return Result(*self._acquire(key, entry), levels=self.ledger.levels())
             case Settle():
                 return Result(self._finish(key, entry.actual))
+            case Report(first=first) if 0 < first <= self._ran:
+                return Result(Status.DONE)  # the batch whose answer was lost had it
             case Report():
                 waiting, hold = bool(self.tickets), self.holds.get(key)
                 self.feedback.report(entry, hold, self.ledger, waiting=waiting)
                 return Result(Status.DONE)
+            case Forecast():
+                return self.outputs.answer(entry, self.now, held=key in self.holds)
         return self._ask(key, entry)
 
     def _ask(self, key: Id, entry: tuple[int, int] | tuple[int, int, str]) -> Result:
@@ -181,14 +190,16 @@ class Model:
         if late or not entry.flags & MAY_WAIT:
             refusal = Status.REFUSED
         status = self._stand(ticket, refusal)
+        if status not in (Status.GRANTED, Status.WAITING):
+            self.gates.release_probe(key)
         return (status, 0, 0) if status == Status.GRANTED else (status, wait_us, ahead)
 
     def _turned_away(self, key: Id, entry: Acquire) -> tuple[Status, int, int] | None:
         """Say what refuses a call other than the levels."""
         if entry.flags & REPEATED and not self.feedback.may_repeat(entry.route, self.now):
             return Status.SPENT, 0, 0
-        until = self.gates.shut_until(entry.route, key, self.now)
-        return None if until is None else (Status.OPEN, until - self.now, 0)
+        shut = self.gates.shut_until(entry.route, key, self.now)
+        return None if shut is None else (Status.OPEN, shut[0] - self.now, int(shut[1]))
 
     def _stand(self, ticket: Ticket, refusal: Status | None) -> Status:
         group, others = ticket.group, bool(self.tickets)
@@ -261,8 +272,8 @@ class Model:
         weights = group.weights if group.lined else 0
         weights += ticket.weight if seq is None and k == 0 else 0
         others = [each for each in self.classes if each is not group]
-        wait_us, ahead = self.ledger.outlook(ticket, k, weights, others)
-        return max(wait_us, self.gates.brake_ends(group.route, self.now) - self.now), ahead
+        held_us = self.gates.brake_ends(group.route, self.now) - self.now
+        return self.ledger.outlook(ticket, k, weights, others, held_us)
 
     # --- line and pump --------------------------------------------------------------------
 
@@ -346,6 +357,8 @@ class Model:
             lent = candidate.rank == BORROWING
             self._take(ticket.id, Hold(self.now, group.priority, lent, ticket.tenant, ticket.cost))
             forget([group], 3, group.virtual)
+        else:
+            self.gates.release_probe(ticket.id)
         if served or status in (Status.NEVER, Status.OPEN):
             self._mail.tell(ticket.id, status, self.ledger.levels())
 
@@ -353,8 +366,8 @@ class Model:
         head = candidate.head
         if self.ledger.exceeds(head.tenant, head.cost):
             return Status.NEVER
-        until = self.gates.shut_until(head.group.route, head.id, self.now)
-        return None if until is None else Status.OPEN
+        shut = self.gates.shut_until(head.group.route, head.id, self.now)
+        return None if shut is None else Status.OPEN
 
     def _step(self) -> bool:
         """Grant one head, or note when the next one will fit."""
@@ -368,14 +381,15 @@ class Model:
                 return True
             if each.rank != BARRED:
                 at, last = self.ledger.room_at(each.policy, cost, ahead)
-                if at != NOT_BEFORE_EVENT:
-                    at = max(at, self.gates.brake_ends(each.head.group.route, self.now))
+                free = self.gates.brake_ends(each.head.group.route, self.now)
+                at = at if at == NOT_BEFORE_EVENT else max(at, free)
                 if at == self.now:
                     self._leave(each, Status.GRANTED)
                     return True
-                if ahead is None:
-                    self.ledger.bottleneck, ahead = last, []
-                add_part(ahead, self.ledger.needs(each.policy, cost), 1, 1)
+                if free == self.now:
+                    if ahead is None:
+                        self.ledger.bottleneck, ahead = last, []
+                    add_part(ahead, self.ledger.needs(each.policy, cost), 1, 1)
                 if len(found) > 1:
                     times.append((each.better_us, each.head.id))
             times.append((at, each.head.id))

@@ -138,11 +138,10 @@ def finish(n: int, actual: Mapping[str, int] | None, quotas: tuple[str, ...] = (
     return Request(Op.SETTLE, n, actual, Asking(quotas) if quotas else NOBODY_ASKING)
 
 
-def report(n: int, verdict: Verdict, quotas: tuple[str, ...]) -> Request:
+def report(n: int, verdict: Verdict, quotas: tuple[str, ...], granted_under: str = "") -> Request:
     """Make the request that says what the provider answered to a call on these quotas."""
-    return Request(
-        Op.REPORT, n, asking=Asking(quotas) if quotas else NOBODY_ASKING, verdict=verdict
-    )
+    asking = Asking(quotas) if quotas else NOBODY_ASKING
+    return Request(Op.REPORT, n, asking=asking, verdict=verdict, granted_under=granted_under)
 
 
 def is_urgent(request: Request) -> bool:
@@ -245,10 +244,16 @@ def lessons(agreed: Definition, name: str, seen: Sequence[Seen]) -> list[Limit]:
 
 
 def pupil(line: Line, request: Request, now_us: int) -> str | None:
-    """Return the name of the quota whose limits a report changes, if now is the time for it."""
+    """Return the name of the quota whose limits a report changes, if now is the time for it.
+
+    An answer may be minutes old: its headers were written when the call was let in. So what was
+    granted before the limits changed says nothing of those that hold now.
+    """
     quotas, verdict = request.asking.quotas, request.verdict
     if verdict is None or len(quotas) > 1:
         return None  # of several quotas nobody knows which one an answer is about
+    if request.granted_under not in ("", line.definition.version):
+        return None
     name = quotas[0] if quotas else line.definition.name
     changed = lessons(line.definition, name, verdict.seen)
     return name if changed and line.lessons.may_take(now_us) else None
@@ -314,12 +319,13 @@ def never_fits(agreed: Definition, request: Request) -> LimitExceeded:
 
 def circuit_open(agreed: Definition, request: Request) -> CircuitOpen:
     """Say when a call is let through again."""
-    wait_s = request.wait_us / 1e6
+    wait_s, denied = request.wait_us / 1e6, request.ahead == 1
+    fail = "are denied (key, billing, permission)" if denied else "fail"
     return CircuitOpen(
-        f"Calls on the quota {agreed.name!r} fail one after the other, whoever makes them, so this one "
-        f"was not sent. One is let through to try in about {wait_s:.3g} s. Look at the last errors of "
-        "these calls (key, billing, an outage), or use another quota meanwhile (any_of=).",
-        quota=agreed.name, wait_s=wait_s,
+        f"Calls on the quota {agreed.name!r} {fail}, one after the other, whoever makes them, so this "
+        f"one was not sent. One is let through to try in about {wait_s:.3g} s. Look at the last errors "
+        "of these calls, or use another quota meanwhile (any_of=).",
+        quota=agreed.name, wait_s=wait_s, denied=denied,
     )  # fmt: skip
 
 

@@ -69,6 +69,11 @@ class Owners:
         self._lapse = min(self._lapse, now + lease_us)
         return True
 
+    def last_of(self, name: str) -> int:
+        """Return the number of an owner's last batch; 0: it is not known."""
+        known = self._all.get(name)
+        return known.last if known else 0
+
     def is_alive(self, name: str, now: int) -> bool:
         """Say whether an owner's lease runs."""
         known = self._all.get(name)

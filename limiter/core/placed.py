@@ -37,12 +37,12 @@ def own(members: Iterable[Quota]) -> list[Placed]:
 
 def write_limit(row: Placed, dims: list[str]) -> dict[str, Any]:
     """Write a limit, with the integers that the scripts calculate with."""
-    limit, rate = row.limit, row.limit.rate
+    limit, (num, den) = row.limit, row.limit.scaled
     written: dict[str, Any] = {
         "label": row.label,
         "dim": dims.index(row.dim) + 1,
-        "num": rate.numerator,
-        "den": rate.denominator,
+        "num": num,
+        "den": den,
         "capacity": limit.capacity,
         "ceiling": limit.ceiling,
         "amount": limit.amount,

@@ -25,6 +25,10 @@ HEADROOM_S = 0.25
 MINUTE_S = 60.0
 _US = 1_000_000
 
+# A pace below the full rate is a smaller numerator (`lua/lib/pace.lua`): with so many steps there is one
+# for each thousandth. As far as it leaves room for a debt of a thousand full levels.
+_STEPS, _STEPS_MAX = 1000, SCALED_MAX // 1024
+
 _PERIOD_WORDS = {1.0: "second", 60.0: "minute", 3600.0: "hour", 86_400.0: "day"}
 _DIMENSION = re.compile(r"[a-z][a-z0-9_]{0,47}")
 _LIMITS = "limits= is a list, as [Limit('images', 50)]"
@@ -119,7 +123,14 @@ class Limit:
     @property
     def capacity(self) -> int:
         """Say how many units a full bucket holds."""
-        return _capacity(self)
+        if self.per is None:
+            return 1 if self.adaptive else self.amount
+        if self.burst == "full":
+            kept = math.ceil(self.amount * Fraction(self.headroom) / Fraction(self.per))
+            return max(1, self.amount - kept)
+        if self.burst == "smooth":
+            return 0
+        return int(self.amount * Fraction(float(self.burst)) / Fraction(self.per))
 
     @property
     def ceiling(self) -> int:
@@ -137,7 +148,17 @@ class Limit:
         The denominator is bounded so that `ceiling * denominator` stays exact. For the usual
         numbers nothing is rounded; where it must be, it is to the next such fraction below.
         """
-        return _rate(self)
+        if self.per is None:
+            return Fraction(0)
+        return below(Fraction(self.amount) / (Fraction(self.per) * _US), SCALED_MAX // self.ceiling)
+
+    @property
+    def scaled(self) -> tuple[int, int]:
+        """Return the rate as the scripts count by it: num and den, not in lowest terms.
+
+        500 a minute are 1/120,000 in a microsecond, of which no script could use a part.
+        """
+        return _scaled(self)
 
     def floor(self, part: float) -> int:
         """Say how many units are left in the bucket when only this part of its capacity is."""
@@ -161,27 +182,14 @@ class Limit:
         return Share(rate.numerator, rate.denominator, int(self.capacity * exact))
 
 
-# Each answer of a provider is compared with its limits: what they come to is worked out once.
-
-
 @lru_cache(maxsize=4096)
-def _capacity(limit: Limit) -> int:
-    if limit.per is None:
-        return 1 if limit.adaptive else limit.amount
-    if limit.burst == "full":
-        kept = math.ceil(limit.amount * Fraction(limit.headroom) / Fraction(limit.per))
-        return max(1, limit.amount - kept)
-    if limit.burst == "smooth":
-        return 0
-    return int(limit.amount * Fraction(float(limit.burst)) / Fraction(limit.per))
-
-
-@lru_cache(maxsize=4096)
-def _rate(limit: Limit) -> Fraction:
-    if limit.per is None:
-        return Fraction(0)
-    exact = Fraction(limit.amount) / (Fraction(limit.per) * _US)
-    return below(exact, SCALED_MAX // limit.ceiling)
+def _scaled(limit: Limit) -> tuple[int, int]:
+    """Work it out once: each answer of a provider is compared with its limits by it."""
+    num, den = limit.rate.numerator, limit.rate.denominator
+    if not num:
+        return num, den
+    finer = max(1, min(-(-_STEPS // num), _STEPS_MAX // (limit.ceiling * den)))
+    return num * finer, den * finer
 
 
 # What a quota without numbers has until the provider has told some: one call, and more as they succeed.

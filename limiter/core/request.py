@@ -13,6 +13,7 @@ from limiter.core import layout
 from limiter.core.definition import Definition
 from limiter.core.layout import Entry, Op
 from limiter.core.priority import DEFAULT
+from limiter.core.sketch import Observation
 from limiter.core.told import rows
 from limiter.errors import StoreError
 from limiter.providers.verdict import Verdict
@@ -69,9 +70,12 @@ class Request:
     amounts: Mapping[str, int] = field(default_factory=dict)
     asking: Asking = NOBODY_ASKING
     verdict: Verdict | None = None  # of a report
+    granted_under: str = ""  # of a report: the version that was known when its call was granted
+    observed: Observation | None = None  # of a forecast
     asked_before: bool = False
     submitted: bool = False
     sent: bool = False  # it has left in a batch at least once
+    first: int = 0  # the number of that batch
     give_up_us: int | None = None  # when to fail if the store stays away; None: never
     status: int = 0
     wait_us: int = 0
@@ -101,6 +105,9 @@ class Request:
             return layout.settle(self.n, definition.actual(self.amounts, self.asking.quotas))
         if self.op == Op.REPORT:
             return self._report(definition)
+        if self.observed:
+            key = self.observed.key
+            return layout.forecast(self.n, key.text, self.observed.bucket, key.permille)
         return (self.op.value, self.n)
 
     def _report(self, definition: Definition) -> Entry:
@@ -110,8 +117,9 @@ class Request:
         # Levels read at the end of a call are compared with ours after it: the call is over.
         n = 0 if verdict.when == "end" else self.n
         return layout.report(
-            n, verdict.outcome, wait_us, definition.route(quotas), rows(definition, quotas, verdict)
-        )
+            n, verdict.outcome, wait_us, definition.route(quotas), rows(definition, quotas, verdict),
+            self.first if self.asked_before else 0,
+        )  # fmt: skip
 
 
 @dataclass(slots=True)

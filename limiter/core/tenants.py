@@ -50,9 +50,11 @@ class Tenants:
         """Return when the tenant's own limits allow the cost."""
         return arithmetic.fit_at(self._buckets(tenant, now), cost, now)[0]
 
-    def wait_in(self, tenant: str, queued: Sequence[int], cost: Sequence[int], now: int) -> int:
+    def wait_in(
+        self, tenant: str, queued: Sequence[int], cost: Sequence[int], now: int, held_us: int
+    ) -> int:
         """Return how long the tenant's own limits make the cost wait."""
-        return arithmetic.wait_in(self._buckets(tenant, now), queued, cost, queued)
+        return arithmetic.wait_in(self._buckets(tenant, now), queued, cost, queued, held_us)
 
     def take(self, tenant: str, cost: Sequence[int], now: int) -> None:
         """Take a cost."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from fractions import Fraction
 
 from limiter.core import layout
 from limiter.core.definition import Definition
@@ -21,6 +20,12 @@ from limiter.providers.verdict import Outcome, Seen, Verdict, When
 # more than 50 % every 15 minutes". Below that nothing asks for a ramp.
 RAMP_FROM_TPM = 1_000_000
 _TOKENS = frozenset({"tokens", "input_tokens"})
+# Where only requests are limited, they stand for the tokens: not below a tenth of their rate.
+_RAMP_PART = 10
+
+# OpenAI's rate-limit guide: "unsuccessful requests contribute to your per-minute limit". What else a
+# refused call was to take is given back.
+_KEPT = "requests"
 
 # Counters are shared between a provider's servers: identical requests were recorded to differ by up
 # to 2 units. Where a limit is small it is counted more exactly than that.
@@ -38,18 +43,34 @@ _WHEN: dict[When, int] = {"start": layout.AT_START, "end": layout.AT_END, "eithe
 def rows(agreed: Definition, quotas: Sequence[str], verdict: Verdict) -> list[Row]:
     """Write what an answer tells of each limit of the quotas that the call was for."""
     indexes, _ = agreed.labels_of(quotas)
-    return [_row(i, agreed.limits[i], verdict) for i in indexes]
+    paced = [agreed.limits[i] for i in indexes if _is_paced(agreed.limits[i])]
+    return [_row(i, agreed.limits[i], verdict, paced) for i in indexes]
 
 
-def _row(i: int, limit: Limit, verdict: Verdict) -> Row:
-    rate = limit.rate
-    flags = layout.ADAPTIVE * limit.adaptive
-    least = 0
-    if limit.dimension in _TOKENS and limit.per is not None:
-        least = int(Fraction(RAMP_FROM_TPM, 60_000_000) * rate.denominator)
-    row = Row(i + 1, rate.numerator, flags, 0, 0, least)
+def _is_paced(limit: Limit) -> bool:
+    """Say whether a slower pace mends a refusal: of a day's limit it is the amount that was refused."""
+    return limit.per is not None and limit.per * 1e6 <= HOUR_US
+
+
+def _least(limit: Limit, paced: Sequence[Limit]) -> int:
+    """Return the rate below which `slow_down` asks for no ramp; −1: it is not about this limit."""
+    num, den = limit.scaled
+    if limit not in paced:
+        return -1
+    if limit.dimension in _TOKENS:
+        return RAMP_FROM_TPM * den // 60_000_000
+    return -1 if any(each.dimension in _TOKENS for each in paced) else num // _RAMP_PART
+
+
+def _row(i: int, limit: Limit, verdict: Verdict, paced: Sequence[Limit]) -> Row:
+    num, den = limit.scaled
+    flags = layout.ADAPTIVE * (limit.adaptive and (limit.per is None or limit in paced))
+    row = Row(i + 1, num, flags, 0, 0, _least(limit, paced))
     if limit.per is None:
         return row
+    if verdict.outcome == Outcome.REFUSED and limit.dimension != _KEPT:
+        flags += layout.UNCOUNTED
+        row = row._replace(flags=flags)
     refused = matching(limit, () if verdict.refused_by is None else (verdict.refused_by,))
     seen = refused or matching(limit, verdict.seen)
     used = None if seen is None else _used(limit, seen)
@@ -58,8 +79,7 @@ def _row(i: int, limit: Limit, verdict: Verdict) -> Row:
     flags += layout.TOLD + _flags_of(limit, seen, verdict)
     if refused:
         flags += layout.EXPLAINS
-    den = rate.denominator
-    slack = seen.slack_us * rate.numerator + min(_JITTER, limit.amount // _JITTER_OF) * den
+    slack = seen.slack_us * num + min(_JITTER, limit.amount // _JITTER_OF) * den
     return row._replace(flags=flags, used=used, slack=slack)
 
 
@@ -68,7 +88,7 @@ def _flags_of(limit: Limit, seen: Seen, verdict: Verdict) -> int:
         return layout.AT_END  # of a window only what is left is known: no more than that
     flags = _WHEN[verdict.when]
     if verdict.outcome == Outcome.REFUSED:
-        return layout.AT_START + layout.UNCOUNTED
+        return layout.AT_START
     return flags + layout.MAY_RAISE * (seen.amount == limit.amount)
 
 
@@ -78,7 +98,7 @@ def _used(limit: Limit, seen: Seen) -> int | None:
     Where the provider's limit is not ours, what is left of it counts: a fleet that was given a part of a
     limit may use this part for as long as it is there.
     """
-    den = limit.rate.denominator
+    _, den = limit.scaled
     if not seen.is_bucket or seen.full_us is None:
         return None if seen.remaining is None else _bounded((limit.capacity - seen.remaining) * den)
     taken = seen.full_us * seen.amount * den // seen.period_us

@@ -11,6 +11,7 @@ from __future__ import annotations
 from limiter.errors import ConfigError
 from limiter.providers import by_usage
 from limiter.providers.accounting import Accounting
+from limiter.providers.alike import output_key
 from limiter.providers.answers import judge, judge_stream_error, no_answer
 from limiter.providers.azure import Azure, AzurePTU
 from limiter.providers.by_usage import Bedrock
@@ -42,6 +43,7 @@ __all__ = [
     "names",
     "no_answer",
     "oddities",
+    "output_key",
     "profile",
     "provider_of",
     "route",

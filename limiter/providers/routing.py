@@ -63,11 +63,16 @@ def _names(model: str) -> Iterator[str]:
     if model.startswith("ft:"):
         model = model.split(":")[1]
         yield model
-    undated = _SNAPSHOT.sub("", model)
-    if undated != model:
-        yield undated
-    if undated.endswith("-preview") and not _OWN_PREVIEWS.fullmatch(undated):
-        yield undated.removesuffix("-preview")
+    plain = undated(model)
+    if plain != model:
+        yield plain
+    if plain.endswith("-preview") and not _OWN_PREVIEWS.fullmatch(plain):
+        yield plain.removesuffix("-preview")
+
+
+def undated(model: str) -> str:
+    """Return a model's name without the date of its snapshot, which promises the same model."""
+    return _SNAPSHOT.sub("", model)
 
 
 def _specificity(pattern: str) -> tuple[int, int]:

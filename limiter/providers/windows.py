@@ -121,8 +121,13 @@ def _coarse(seen: Reading, expected_us: int) -> Window:
 
 
 def _untold(seen: Reading, expected_us: int) -> Window:
-    """Say False where no period fits, None where one fits of which there is no proof."""
-    may_be = any(seen.fits(period_us) for period_us in (HOUR_US, DAY_US))
+    """Say False where no period fits, None where one fits of which there is no proof.
+
+    So it is of a limit with nothing left and a reset beyond its period, as no window of this period
+    has: of a bucket that is in debt, because its limit was lowered, nobody knows how much is used.
+    """
+    in_debt = seen.used >= seen.amount and seen.reset_us > expected_us
+    may_be = in_debt or any(seen.fits(period_us) for period_us in (HOUR_US, DAY_US))
     return Window(expected_us, None if may_be else False)
 
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 from limiter.core import layout, ops
 from limiter.core.definition import Definition
+from limiter.core.forecasts import Forecasts
 from limiter.core.layout import Keys, Message, Reply
 from limiter.core.line import Line
 from limiter.core.quota import Quota
@@ -94,13 +95,12 @@ class Lane:
 class AsyncShell:
     """Drive the lines of one owner within one event loop."""
 
-    def __init__(
-        self, store: Store, quotas: Mapping[str, Quota], *, lease_s: float, patience_s: float
-    ) -> None:
+    def __init__(self, store: Store, quotas: Mapping[str, Quota], forecasts: dict[str, Forecasts],
+                 *, lease_s: float, patience_s: float) -> None:  # fmt: skip
         self.loop = asyncio.get_running_loop()
         self.store = store
         self.owner = secrets.token_hex(6)
-        self._quotas = quotas
+        self._quotas, self._forecasts = quotas, forecasts
         self._lease_us, self._patience_us = int(lease_s * 1e6), int(patience_s * 1e6)
         self._lanes: dict[str, Lane] = {}
         self._channels: dict[str, Lane] = {}
@@ -126,7 +126,8 @@ class AsyncShell:
 
     async def _open(self, name: str) -> Lane:
         definition = await self._agree_patiently(name)
-        line = Line(definition, self.owner, self._lease_us, self._patience_us, self._waiting)
+        line = Line(definition, self.owner, self._lease_us, self._patience_us, self._waiting,
+                    self._forecasts.setdefault(name, Forecasts()))  # fmt: skip
         wire = Wire(layout.keys(name), self.owner, self._lease_us, sharded=self.store.sharded)
         lane = self._lanes[name] = self._channels[wire.channel] = Lane(line, wire)
         return lane
@@ -257,13 +258,10 @@ class AsyncShell:
         return task
 
     async def _learn(self, lane: Lane, name: str, request: Request) -> None:
-        steps = ops.learn_gen(lane.line.definition.name, name, ops.told(request))
-        try:
-            learned = await self._define(lane.line.definition.name, steps)
-        except StoreError:
-            learned = None  # the next answer tells it again
-        if learned is not None:
-            lane.line.redefine(learned)
+        unit = lane.line.definition.name
+        with contextlib.suppress(StoreError):  # the next answer tells it again
+            if learned := await self._define(unit, ops.learn_gen(unit, name, ops.told(request))):
+                lane.line.redefine(learned)
         self.post(lane, request)
 
     def _send(self, lane: Lane) -> None:

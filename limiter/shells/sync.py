@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 from limiter.core import layout, ops
 from limiter.core.definition import Definition
+from limiter.core.forecasts import Forecasts
 from limiter.core.layout import Keys, Message, Reply
 from limiter.core.line import Line
 from limiter.core.quota import Quota
@@ -69,12 +70,11 @@ class Lane:
 class SyncShell:
     """Drive the lines of one owner."""
 
-    def __init__(
-        self, store: Store, quotas: Mapping[str, Quota], *, lease_s: float, patience_s: float
-    ) -> None:
+    def __init__(self, store: Store, quotas: Mapping[str, Quota], forecasts: dict[str, Forecasts],
+                 *, lease_s: float, patience_s: float) -> None:  # fmt: skip
         self.store = store
         self.owner = secrets.token_hex(6)
-        self._quotas = quotas
+        self._quotas, self._forecasts = quotas, forecasts
         self._lease_us, self._patience_us = int(lease_s * 1e6), int(patience_s * 1e6)
         self._lanes: dict[str, Lane] = {}
         self._channels: dict[str, Lane] = {}
@@ -96,7 +96,8 @@ class SyncShell:
 
     def _open(self, name: str) -> Lane:
         definition = self._agree_patiently(name)
-        line = Line(definition, self.owner, self._lease_us, self._patience_us, self._waiting)
+        line = Line(definition, self.owner, self._lease_us, self._patience_us, self._waiting,
+                    self._forecasts.setdefault(name, Forecasts()))  # fmt: skip
         wire = Wire(layout.keys(name), self.owner, self._lease_us, sharded=self.store.sharded)
         lane = self._lanes[name] = self._channels[wire.channel] = Lane(line, wire)
         return lane

@@ -34,6 +34,7 @@ def http_client(
     priority: str | None = None,
     tenant: str | None = None,
     fail_fast: bool = True,
+    output_quantile: float | None = 0.9,
     retry: Retry | bool | None = True,
     family: str | None = None,
     http_timeout: Any = None,
@@ -58,6 +59,9 @@ def http_client(
         tenant: of all calls; one call's own: `extra_headers={"x-limiter-tenant": "search"}`. Neither
             header goes to the provider.
         fail_fast: fail at once when the wait is expected to be longer than `timeout`.
+        output_quantile: where the expected answer is reserved (see "Which estimate?" in the README), what
+            is reserved for it was enough for this part of the answers to calls like it, by what the
+            whole fleet has seen. None: nothing is learned.
         retry: how often, and for how long, failed calls are repeated: `limiter.Retry(…)`; True: as
             `Retry()` says; None or False: not here, but by the SDK. What is repeated here the SDK
             does not repeat again.
@@ -73,8 +77,10 @@ def http_client(
     from limiter.transport import clients
     from limiter.transport.rules import Rules
 
-    again = Retry.of(retry)
-    rules = Rules(provider, rule, timeout, quota, unmatched, priority, tenant, fail_fast, again)
+    rules = Rules(
+        provider, rule, timeout, quota, unmatched, priority, tenant, fail_fast, output_quantile,
+        Retry.of(retry),
+    )  # fmt: skip
     if http_timeout is not None:
         client_settings["timeout"] = http_timeout
     return clients.build(limiter, rules, family, client_settings)
@@ -92,6 +98,7 @@ def instrument(
     priority: str | None = None,
     tenant: str | None = None,
     fail_fast: bool = True,
+    output_quantile: float | None = 0.9,
     retry: Retry | bool | None = True,
 ) -> C:
     """Limit every call of a client that exists, and of its `with_options()` copies; return it.
@@ -110,6 +117,7 @@ def instrument(
         priority: of all calls, unless their headers say otherwise.
         tenant: of all calls, unless their headers say otherwise.
         fail_fast: fail at once when the wait is expected to be longer than `timeout`.
+        output_quantile: how many of the answers what is reserved for one was enough for.
         retry: how often, and for how long, failed calls are repeated.
 
     Raises:
@@ -119,7 +127,9 @@ def instrument(
     from limiter.transport import clients
     from limiter.transport.rules import Rules
 
-    again = Retry.of(retry)
-    rules = Rules(provider, rule, timeout, quota, unmatched, priority, tenant, fail_fast, again)
+    rules = Rules(
+        provider, rule, timeout, quota, unmatched, priority, tenant, fail_fast, output_quantile,
+        Retry.of(retry),
+    )  # fmt: skip
     clients.limit(getattr(client, "_client", client), limiter, rules)
     return client

@@ -21,10 +21,13 @@ from limiter.providers import (
     judge_stream_error,
     no_answer,
 )
+from limiter.providers.bodies import answers
 from limiter.transport.coding import Decoder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from limiter.core.sketch import OutputKey
 
 # Raised before a request has left, by httpx and httpx2. All others may come after it was received.
 _NEVER_SENT = frozenset({
@@ -46,6 +49,7 @@ class Attempt:
         cost: what to reserve, by dimension.
         asked: what else to ask of the line: `timeout`, `priority`, `tenant`, `fail_fast`.
         over: the answer is whole, as its content says; nothing after it matters.
+        output_key: what names the calls whose answers are alike in length; None: it matters to nobody.
     """
 
     def __init__(
@@ -58,10 +62,12 @@ class Attempt:
         body: Mapping[str, Any] | None,
         rule: Rule,
         asked: Mapping[str, Any],
+        output_key: OutputKey | None = None,
     ) -> None:
         self.quota = quota
         self.cost = cost
         self.asked = asked
+        self.output_key = output_key
         self.over = False
         self._profile = profile
         self._path = path
@@ -72,6 +78,19 @@ class Attempt:
         self._tap: Tap | None = None
         self._answer: bytearray | None = None
         self._is_troubled = False
+        self._output_tokens: int | None = None
+
+    def forget_learned(self) -> bool:
+        """Reserve no more than without learning; say whether that is less.
+
+        For answers that became longer than a limit ever grants at once: to refuse such calls for good
+        would be worse than the debt that they leave.
+        """
+        if self.output_key is None:
+            return False
+        learned = self.cost
+        self.cost = self._profile.estimate(self._path, self._body or {}, rule=self._rule) or learned
+        return any(n < learned.get(name, 0) for name, n in self.cost.items())
 
     def unanswered(self, error: BaseException) -> Verdict | None:
         """Say what an exception means that came instead of an answer; None: it is the caller's."""
@@ -140,7 +159,27 @@ class Attempt:
             return None  # the call itself is the one that follows
         if not 200 <= self._status < 300:
             return self._profile.failure(self._status, self.cost)
-        return self._settled(self._usage())
+        usage = self._usage()
+        self._output_tokens = self._length(usage)
+        return self._settled(usage)
+
+    @property
+    def output_tokens(self) -> int | None:
+        """Return how long an answer became, once `used` has looked; None: nobody can learn from it."""
+        return self._output_tokens
+
+    def _length(self, usage: Usage | None) -> int | None:
+        """Return what an answer that came to its end tells of its length, the mean of several.
+
+        One that was cut by its own cap is as long as this, and tells it. What a stream was only seen to
+        write, without a word of its usage, teaches nothing: the hidden reasoning is not in it.
+        """
+        if self.output_key is None or usage is None:
+            return None
+        if self._tap and not (self.over and self._tap.usage and not self._tap.error):
+            return None
+        written = usage.sides[2] if usage.sides else usage.output_tokens
+        return None if written is None else -(-written // answers(self._body or {}))
 
     def _usage(self) -> Usage | None:
         if self._tap:

@@ -20,11 +20,10 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from limiter.errors import LimiterError
+from limiter.errors import LimiterError, NeverFits
 from limiter.observing import is_repeat
 from limiter.providers import Outcome
 from limiter.retrying import Course
@@ -73,10 +72,10 @@ class _Ended(NamedTuple):
 
 
 def attempt_gen(
-    rules: Rules, quotas: Mapping[str, Any], request: Http
+    rules: Rules, limiter: Limiter | AsyncLimiter, request: Http
 ) -> Steps[tuple[Http, Follow | None]]:
     """Run a call until the response that its caller gets has begun; say what is left to do."""
-    attempt = rules.attempt(request, quotas)
+    attempt = rules.attempt(request, limiter.quotas, limiter.expected_output)
     if attempt is None:
         return (yield Send()), None
     accepted = request.headers.get("accept-encoding")
@@ -85,7 +84,12 @@ def attempt_gen(
     course = None if rules.retry is None else Course(rules.retry)
     if course:
         course.asks()
-    held = yield Reserve(attempt, attempt.asked)
+    try:
+        held = yield Reserve(attempt, attempt.asked)
+    except NeverFits:
+        if not attempt.forget_learned():
+            raise
+        held = yield Reserve(attempt, attempt.asked)
     if course:
         course.granted()
     ended = yield from _once_gen(attempt, held)
@@ -103,10 +107,10 @@ def _once_gen(attempt: Attempt, held: Any) -> Steps[_Ended]:
     except Exception as exc:  # noqa: BLE001 - it is judged by its name, and raised in the end
         verdict = attempt.unanswered(exc)
         if verdict is None:
-            held.settle_soon(attempt.failed(exc))
+            held.hush()
         else:
             yield Report(held, verdict)
-            yield Settle(held, attempt.failed(exc))
+        yield Settle(held, attempt.failed(exc))
         return _Ended(error=exc, verdict=verdict)
     except BaseException:
         # A cancelled task must not wait, and may have been heard.
@@ -119,6 +123,7 @@ def _once_gen(attempt: Attempt, held: Any) -> Steps[_Ended]:
         return _Ended(response, follow=Follow(attempt, held))
     verdict = attempt.judged(response.headers)
     if verdict.when == "end":
+        held.hush()
         return _Ended(response, follow=Follow(attempt, held, verdict))
     yield Report(held, verdict)
     return _Ended(response, follow=Follow(attempt, held))
@@ -225,7 +230,7 @@ class SyncTransport(Limited):
 
     def handle_request(self, request: Http) -> Http:
         """Send a request when the quota allows it."""
-        steps = attempt_gen(self.rules, self.limiter.quotas, request)
+        steps = attempt_gen(self.rules, self.limiter, request)
         try:
             asked = next(steps)
             while True:
@@ -263,7 +268,7 @@ class SyncTransport(Limited):
             attempt.saw_plain(response.content)
             if (trouble := attempt.trouble()) is not None:
                 held.report_soon(trouble)
-            streams.settle(held, attempt.used(), late)
+            streams.settle(held, streams.ended(held, attempt), late)
         else:
             response.stream = self._stream(response.stream, follow)
         return response
@@ -287,7 +292,7 @@ class AsyncTransport(Limited):
 
     async def handle_async_request(self, request: Http) -> Http:
         """Send a request when the quota allows it."""
-        steps = attempt_gen(self.rules, self.limiter.quotas, request)
+        steps = attempt_gen(self.rules, self.limiter, request)
         try:
             asked = next(steps)
             while True:
@@ -327,7 +332,7 @@ class AsyncTransport(Limited):
             attempt.saw_plain(response.content)
             if (trouble := attempt.trouble()) is not None:
                 held.report_soon(trouble)
-            await streams.settle_async(held, attempt.used(), late)
+            await streams.settle_async(held, streams.ended(held, attempt), late)
         else:
             response.stream = self._stream(response.stream, follow)
         return response

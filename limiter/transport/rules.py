@@ -11,17 +11,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from limiter import providers
+from limiter.core.sketch import OutputKey
 from limiter.errors import ConfigError
-from limiter.providers import Provider
+from limiter.providers import Profile, Provider
 from limiter.providers.profile import Rule, check_rule
 from limiter.retrying import Retry
 from limiter.transport import coding
 from limiter.transport.attempt import Attempt
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from limiter.core.quota import Quota
+
+    Expected = Callable[[str, OutputKey], int | None]
 
 Unmatched = Literal["error", "pass"]
 
@@ -51,6 +54,7 @@ class Rules:
     priority: str | None = None
     tenant: str | None = None
     fail_fast: bool = True
+    output_quantile: float | None = 0.9
     retry: Retry | None = None
 
     def __post_init__(self) -> None:
@@ -71,13 +75,22 @@ class Rules:
             raise ConfigError(f"unmatched= is 'error' or 'pass', got {self.unmatched!r:.40}.")
         if self.quota is not None and not isinstance(self.quota, str):
             raise ConfigError(f"quota= is the name of a quota, got {self.quota!r:.60}.")
+        part = self.output_quantile
+        if part is not None and not (type(part) in (int, float) and 0 < part <= 1):
+            raise ConfigError(
+                "output_quantile= is the part of the answers that what is reserved for one is enough "
+                f"for: above 0, at most 1, or None for no learning; got {part!r:.60}."
+            )
 
-    def attempt(self, request: Any, quotas: Mapping[str, Quota]) -> Attempt | None:
+    def attempt(
+        self, request: Any, quotas: Mapping[str, Quota], expected: Expected | None = None
+    ) -> Attempt | None:
         """Read what a request will take from which quota; None when it takes nothing.
 
         Args:
             request: of httpx or httpx2.
             quotas: those that a model may belong to.
+            expected: says how long answers to calls on a quota become, by what was learned.
 
         Raises:
             ConfigError: no quota is for the model, and that is an error by these rules.
@@ -89,12 +102,15 @@ class Rules:
         named = _provider(request.url) if self.provider is None else self.provider
         profile = providers.profile(named)
         body = _body(request)
-        cost = profile.estimate(path, body or {}, rule=self.rule)
+        key = self._output_key(profile, path, body)
+        quota = self._quota(path, body or {}, quotas) if key else None
+        learned = expected(quota, key) if expected and key and quota else None
+        cost = profile.estimate(path, body or {}, rule=self.rule, output_tokens=learned)
         if cost is None:
             return None
         if body is None:
             cost = {name: n for name, n in cost.items() if name in _PER_CALL}
-        quota = self.quota or self._quota(path, body or _form(request), quotas)
+        quota = quota or self._quota(path, body or _form(request), quotas)
         if quota is None:
             return None
         return Attempt(
@@ -105,7 +121,17 @@ class Rules:
             body=body,
             rule=self.rule,
             asked=asked,
+            output_key=key,
         )
+
+    def _output_key(
+        self, profile: Profile, path: str, body: Mapping[str, Any] | None
+    ) -> OutputKey | None:
+        """Name the calls whose answers are alike; None where the expected length decides nothing."""
+        part = self.output_quantile
+        if part is None or body is None or not profile.output_counts(path, body, self.rule):
+            return None
+        return OutputKey(providers.output_key(path, body), max(1, round(part * 1000)))
 
     def _asked(self, headers: Any) -> dict[str, Any]:
         """Return what a call asks of the line; its own headers say more than the settings.
@@ -120,6 +146,8 @@ class Rules:
         }
 
     def _quota(self, path: str, body: Mapping[str, Any], quotas: Mapping[str, Quota]) -> str | None:
+        if self.quota:
+            return self.quota
         model = providers.model_of(path, body)
         found = providers.route(model, quotas) if model else None
         if found is not None or self.unmatched == "pass":

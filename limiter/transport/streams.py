@@ -17,6 +17,7 @@ from limiter.transport.effects import ERROR_MAX_BYTES, Follow, Http, Told
 
 if TYPE_CHECKING:
     from limiter.reservation import AsyncReservation, Reservation
+    from limiter.transport.attempt import Attempt
 
 log = logging.getLogger("limiter")
 
@@ -71,7 +72,7 @@ class SyncStream(_Followed):
 
     def _finish(self) -> None:
         if self._held.state == "held":
-            settle(self._held, self._attempt.used(), self._late)
+            settle(self._held, ended(self._held, self._attempt), self._late)
 
 
 class AsyncStream(_Followed):
@@ -106,7 +107,15 @@ class AsyncStream(_Followed):
 
     async def _finish(self) -> None:
         if self._held.state == "held":
-            await settle_async(self._held, self._attempt.used(), self._late)
+            await settle_async(self._held, ended(self._held, self._attempt), self._late)
+
+
+def ended(held: Any, attempt: Attempt) -> Mapping[str, int] | None:
+    """Return what a call used; how long its answer became is told along with that."""
+    amounts = attempt.used()
+    if attempt.output_key and attempt.output_tokens is not None:
+        held.record_output(attempt.output_key, attempt.output_tokens)
+    return amounts
 
 
 def settle(held: Reservation, used: Mapping[str, int] | None, late: Any = None) -> None:

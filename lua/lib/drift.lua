@@ -3,59 +3,80 @@
 -- for whoever answers first or last, ours at that moment, as it would be with today's corrections,
 -- is mark + SHIFT, and what one answer has corrected the others do not correct again.
 --
--- Used up by others: corrected at once. Used less than we thought: calls overtake each other on
--- their way, so the least of all answers within a second is believed. What others were seen to use
--- per second is kept back for as long as answers take to come (the guard), because we hear of it so
--- much later.
+-- Used up by others: corrected at once, if it is more than calls which overtook each other on their
+-- way explain: by as much as answers of late differed within a window (the noise). Used less than we
+-- count: the least of all answers within a second is believed, half of it at a time.
+--
+-- The guard is kept back for what others use until we hear of it: at first twice what was a surprise
+-- (what is told first is none: nothing was known before), then what they take in a second and a
+-- quarter more than answers take to come. It is a reserve of the level, and costs none of the rate.
 
 --@const WINDOW_US 1000000
+--@const SMOOTH 4 -- windows over which the use by others is averaged, and more where answers are slow
 --@const STALE_MAX_US 60000000
 
--- Move a level; remember by how much.
-local function shift(bucket, amount)
-  local before = bucket[LEVEL]
-  local after = math.max(-DEBT_MAX, math.min(bucket[CAP] * bucket[DEN], before + amount))
-  bucket[LEVEL], bucket[SHIFT] = after, bucket[SHIFT] + after - before
+-- Keep back so much for others, a quarter of the bucket at most.
+local function guard_by(bucket, record, amount)
+  local guard = math.min(math.floor(amount), math.floor(bucket[CAP] * bucket[DEN] / 4))
+  set_aside(bucket, record, record.guard - guard)
+  record.guard = guard
 end
 
 local function end_window(bucket, record, slack)
-  if record.least > slack then shift(bucket, record.least) end
-  local span, others = now - record.from, math.max(0, record.base - bucket[SHIFT])
-  local guard = math.min(math.floor(others / span * record.stale),
-                         math.floor(bucket[CAP] * bucket[DEN] / 4))
-  guard = math.max(guard, math.floor(record.guard * 3 / 4))
-  shift(bucket, record.guard - guard)
-  record.guard = guard
+  if record.least > slack then shift(bucket, record.least - math.floor(record.least / 2)) end
+  local taken = math.floor((record.base - bucket[SHIFT]) / (now - record.from) * WINDOW_US)
+  local windows = SMOOTH + record.stale / WINDOW_US
+  record.others = record.others + math.floor((taken - record.others) / windows)
+  local wanted = record.others * (1 + record.stale * 5 / 4 / WINDOW_US)
+  guard_by(bucket, record, math.max(wanted, record.guard * (1 - 1 / windows)))
+  record.noise = math.floor(record.noise * 3 / 4)
   record.from, record.base, record.least, record.stale = now, bucket[SHIFT], FOREVER, 0
 end
 
 -- How much less was used than we count: by the mark, by the level as it is now, or, where it is not
--- known when the provider read its own, by the one that says less.
-local function drift_of(bucket, record, row, mark)
+-- known when the provider read its own, by the one that says less. Without a mark (no answer was
+-- reported before the call) as much may have been refilled since.
+local function drift_of(bucket, record, row, mark, age_us)
   local full, flags = bucket[CAP] * bucket[DEN], row[ROW_FLAGS]
   local used = row[ROW_USED] + record.guard
   local by_level = full - bucket[LEVEL] - used
-  if not mark or flags % (2 * AT_END) >= AT_END then return by_level end
+  if flags % (2 * AT_END) >= AT_END then return by_level end
+  if not mark then return by_level + math.min(DEBT_MAX, bucket[NUM] * age_us) end
   local by_mark = full - mark - bucket[SHIFT] - used
   if flags % (2 * AT_START) >= AT_START then return by_mark end
   if by_mark * by_level <= 0 then return 0 end
   return math.abs(by_mark) < math.abs(by_level) and by_mark or by_level
 end
 
--- Take what an answer tells of one limit. `mark` is nil where the reservation has none.
-local function correct(bucket, record, row, mark, granted_us)
-  local slack, raises = row[ROW_SLACK], row[ROW_FLAGS] % (2 * MAY_RAISE) >= MAY_RAISE
-  local drift = drift_of(bucket, record, row, mark)
+-- Keep back again what a bucket that was full had in it of the guard, `before` the call; the rest of a
+-- drift was used by others.
+local function take_guard(bucket, record, drift, before)
+  local inside = math.min(record.guard, before - bucket[CAP] * bucket[DEN] + record.guard)
+  local back = math.max(0, math.min(inside, -drift))
+  set_aside(bucket, record, -back)
+  return drift + back
+end
+
+-- Take what an answer tells of one limit. `mark` is nil where the reservation, of so much, has none;
+-- age_us: how long ago the provider may have read its level.
+local function correct(bucket, record, row, mark, age_us, cost)
+  local slack, at_end = row[ROW_SLACK], row[ROW_FLAGS] % (2 * AT_END) >= AT_END
+  local drift, first = drift_of(bucket, record, row, mark, age_us), record.seen_at < 0
   record.seen, record.seen_at, record.drift = row[ROW_USED], now, drift
-  if drift < -slack then
+  local before = mark and not at_end and mark + bucket[SHIFT] + cost * bucket[DEN] or bucket[LEVEL]
+  if drift < 0 and record.guard > 0 then drift = take_guard(bucket, record, drift, before) end
+  local noise = row[ROW_FLAGS] % (2 * UNCOUNTED) >= UNCOUNTED and 0 or record.noise
+  if drift < -slack - noise then
     shift(bucket, drift)
+    if -2 * drift > record.guard and not first then guard_by(bucket, record, -2 * drift) end
     drift = 0
   end
-  if not raises or not mark and row[ROW_FLAGS] % (2 * AT_END) < AT_END then return end
+  if row[ROW_FLAGS] % (2 * MAY_RAISE) < MAY_RAISE or not mark and not at_end then return end
   if record.from < 0 then
     record.from, record.base, record.least = now, bucket[SHIFT], FOREVER
   end
   record.least = math.min(record.least, drift)
-  record.stale = math.max(record.stale, math.min(STALE_MAX_US, now - granted_us))
+  record.noise = math.max(record.noise, drift - record.least)
+  record.stale = math.max(record.stale, math.min(STALE_MAX_US, age_us))
   if now - record.from >= WINDOW_US then end_window(bucket, record, slack) end
 end

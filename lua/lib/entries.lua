@@ -1,24 +1,28 @@
 -- The operations of a batch. Each appends its status to the results; some append more.
 --
 -- {1, n, flags, patience_us, priority, route, tenant, weight, cost}  acquire: also "wait_us
---        ahead level*L". flags 1: may wait; 2: asked before, the answer was lost; 4: refuse at
---        once what is expected to wait for longer than patience_us; 8: it repeats a call that failed.
---        priority: index from 0.
---        route: names the set of quotas that the cost is for. weight: of the tenant, in hundredths
+--        ahead level*L" (where the circuit is open: ahead 1 if calls were denied). flags 1: may
+--        wait; 2: asked before, the answer was lost; 4: refuse at once what is expected to wait for
+--        longer than patience_us; 8: it repeats a call that failed. priority: index from 0. route:
+--        names the set of quotas that the cost is for. weight: of the tenant, in hundredths
 -- {2, n, actual}   settle   -1: the estimate stands
 -- {3, n}           cancel   a reservation: all back; a ticket: out of the line
 -- {4, n}           renew    says what has become of it; every batch renews the owner
 -- {5, n}           look     as renew, also "wait_us ahead" of a ticket
 -- {6, 0}           survey   also "P (waiting wait_us)*P": the tickets of each priority, and how long
 --        the smallest call waits that comes after them
--- {7, n, outcome, wait_us, route, rows}  report  what the provider answered; wait_us -1: it names none.
---        See lib/report.lua
+-- {7, n, outcome, wait_us, route, rows, first}  report  what the provider answered; wait_us -1: it names
+--        none. first: the batch that it was sent in before, 0: none. See lib/report.lua
+-- {8, n, key, bucket, permille}  forecast  also "total bucket": of how many answers, and which one so many
+--        of a thousand are not above (0: too few are known). bucket > 0: of the call's own answer, counted
+--        while it is held. See lib/outputs.lua
 -- {9, 0, route}    tell     also "brake_us shut_us fails denied budget (age_us level drift guard num cap)*L":
 --        the brake, the circuit, failures in a row, repeats that are left (in fifths); by limit what
 --        the provider told (age -1: nothing yet), and at what rate, with how many slots it is used
 --
 -- n numbers the owner's calls: the id is "owner:n". An acquire that was asked before finds what
--- the first one left; the other operations find nothing the second time, and change nothing.
+-- the first one left; a report knows the batch that it was in, and whether that ran; the other
+-- operations find nothing the second time, and change nothing.
 -- A cost, as what was used, is an array by dimension.
 
 --@const GRANTED 1
@@ -37,6 +41,7 @@
 
 --@include lib/acquire
 --@include lib/finish
+--@include lib/forecast
 
 local function look(id)
   local status = renew(id)
@@ -59,6 +64,8 @@ local function apply(entry, results)
     results[at + 1], results[at + 2], results[at + 3] = look(id)
   elseif op == 7 then
     results[at + 1] = the_answers().report(id, entry)
+  elseif op == 8 then
+    results[at + 1], results[at + 2], results[at + 3] = the_forecast()(id, entry[3], entry[4], entry[5])
   elseif op == 9 then
     the_answers().tell(entry[3], results)
   else

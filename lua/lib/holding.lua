@@ -15,24 +15,27 @@ local function brake_ends(route)
   return latest
 end
 
+-- A probe that ended, or was never sent, makes room for the next one.
+local function release_probe(id)
+  for _, gate in ipairs(s.gates) do
+    if gate[PROBE] == id then gate[PROBE_UNTIL], gate[PROBE] = 0, '' end
+  end
+end
+
 -- Until when an open circuit keeps a call out; nil: it does not. Whoever comes first when the time is
 -- over becomes the probe.
 local function shut_until(route, id)
   for _, gate in ipairs(s.gates) do
     if gate[SHUT] > 0 and gate[PROBE] ~= id and is_for(gate, route) then
       local until_us = math.max(gate[SHUT], gate[PROBE_UNTIL])
-      if until_us > now then return until_us end
+      if until_us > now then
+        release_probe(id) -- of another gate
+        return until_us, gate[GATE_DENIED]
+      end
       gate[PROBE_UNTIL], gate[PROBE] = now + PROBE_US, id
     end
   end
   return nil
-end
-
--- A probe that ended, or was never sent, makes room for the next one.
-local function release_probe(id)
-  for _, gate in ipairs(s.gates) do
-    if gate[PROBE] == id then gate[PROBE_UNTIL], gate[PROBE] = 0, '' end
-  end
 end
 
 -- Forget gates that keep nobody back; how long the others must be remembered, in microseconds.
@@ -50,8 +53,9 @@ end
 
 -- Whether something other than the levels refuses a call, and for how long.
 local function turned_away(id, flags, route)
-  if math.floor(flags / REPEATED) % 2 == 1 and not the_answers().may_repeat(route) then return SPENT, 0 end
-  local until_us = s.gates and shut_until(route, id)
-  if until_us then return OPEN, until_us - now end
+  if math.floor(flags / REPEATED) % 2 == 1 and not the_answers().may_repeat(route) then return SPENT, 0, 0 end
+  if not s.gates then return nil end
+  local until_us, denied = shut_until(route, id)
+  if until_us then return OPEN, until_us - now, denied end
   return nil
 end

@@ -19,9 +19,10 @@ local function outlook(c, tenant, k, weight, weights, cost)
     add_part(line, class[QUEUED], mine, lined)
     add_part(flow, class[QUEUED], k, lined)
   end
-  local wait_us = 0
+  local held_us = free_at(class[ROUTE]) - now
+  local wait_us = held_us
   if priority[SHARES] and priority[STRICT] == 1 then
-    wait_us = wait_in(priority[SHARES], line, cost, line)
+    wait_us = math.max(wait_us, wait_in(priority[SHARES], line, cost, line, held_us))
   end
   for other, each in ipairs(s.classes) do
     if other ~= c and s.priorities[each[PRIORITY]][PRECEDENCE] >= priority[PRECEDENCE] then
@@ -29,9 +30,9 @@ local function outlook(c, tenant, k, weight, weights, cost)
       add_part(queued, each[QUEUED], 1, 1)
     end
   end
-  wait_us = math.max(wait_us, wait_for_room(priority, queued, cost, line), free_at(class[ROUTE]) - now)
+  wait_us = math.max(wait_us, wait_for_room(priority, queued, cost, line, held_us))
   if is_limited(tenant) then
-    wait_us = math.max(wait_us, wait_in(own_buckets(tenant), flow, cost, flow))
+    wait_us = math.max(wait_us, wait_in(own_buckets(tenant), flow, cost, flow, held_us))
   end
   return wait_us, ahead
 end
@@ -45,7 +46,7 @@ local function wait_behind(priority)
     end
   end
   for i, amount in ipairs(queued) do least[i] = amount > 0 and 1 or 0 end
-  return wait_for_room(priority, queued, least, queued)
+  return wait_for_room(priority, queued, least, queued, 0)
 end
 
 -- How many of a flow's tickets stand before one of them; of all, where seq is nil.

@@ -22,10 +22,13 @@ local function write_owner(name, last, seen, term)
   redis.call('HSET', NUMBERS, name, string.format('%.0f %.0f %.0f', last, seen, term))
 end
 
+local ran = 0 -- the number of the owner's last batch before this one
+
 -- Accept this batch unless one with its number or a higher one has run already.
 local function enrol()
   local last, _, term = read_owner(owner)
   if last and number <= last then return false end
+  ran = last or 0
   write_owner(owner, number, now, lease)
   if not last or term == 0 then
     redis.call('ZADD', OWNERS, string.format('%.0f', now + lease), owner)

@@ -25,20 +25,22 @@ local function count_flow(record, amount)
   record.flow = record.flow + amount
 end
 
--- Slow down to two thirds of what was used of late, though not below what needs no ramp.
+-- Slow down to two thirds of what was used of late, though not below what needs no ramp. Where nobody
+-- knows what was used (the key is new, or calls were settled before they were reported): of the pace.
 local function begin_ramp(bucket, record, row)
-  local used = flow_of(record) * 2 / 3 * bucket[DEN] / FLOW_US
+  local flow = flow_of(record)
+  local used = flow > 0 and flow * 2 / 3 * bucket[DEN] / FLOW_US or bucket[NUM] * 2 / 3
   local num = math.max(1, math.floor(used), row[ROW_LEAST])
   bucket[NUM] = math.min(bucket[NUM], num)
   record.base_num, record.paced = bucket[NUM], 0
-  shift(bucket, math.min(0, -bucket[LEVEL]))
+  lower(bucket, record, -bucket[LEVEL])
 end
 
 local function cut(bucket, record, row)
   if row[ROW_NUM] > 0 then
     bucket[NUM] = math.max(1, math.floor(row[ROW_NUM] / 100), math.floor(bucket[NUM] / 2))
     record.base_num = 0
-    shift(bucket, math.min(0, -bucket[LEVEL]))
+    lower(bucket, record, -bucket[LEVEL])
     return
   end
   local busy = bucket[CAP] - math.floor(bucket[LEVEL] / bucket[DEN])

@@ -3,7 +3,8 @@
 --@const GRANTS 250 -- each time, so that no run blocks the server for long
 --@const HEADS 2000 -- nor are more heads looked at
 
--- Take a head out of the line, for good or because it never fits; a lost owner's is passed over.
+-- Take a head out of the line, for good or because it never fits; a lost owner's is passed over. True:
+-- there is another to look at.
 local function leave(candidate, status)
   local class, head = s.classes[candidate.c], candidate.head
   local id, tenant = head[1], head[HEAD_TENANT]
@@ -19,12 +20,15 @@ local function leave(candidate, status)
     take(id, class[PRIORITY], candidate.rank == BORROWING, tenant, candidate.cost)
     local passed = string.format('%04d' .. NUMERAL, candidate.c, class[VIRTUAL])
     if s.idle > 0 then forget_flows('[i' .. string.sub(passed, 1, 4), '(i' .. passed .. '\255', 3) end
+  elseif s.gates then
+    the_gates().release_probe(id)
   end
   if served or status == NEVER or status == OPEN then tell(id, status) end
+  return true
 end
 
 -- Grant one head, or say when the next one will fit. A head that does not fit keeps what it needs
--- from those behind it: only what it has no use for goes to them.
+-- from those behind it: only what it has no use for goes to them; all of it, while the brake holds it.
 local function step()
   local ahead, id, at_us = nil, nil, NOT_BEFORE_EVENT
   local list = candidates()
@@ -35,20 +39,17 @@ local function step()
   for _, candidate in ipairs(list) do
     local at, last = candidate.better_at, nil
     local refusal = refusal_for(candidate)
-    if refusal then
-      leave(candidate, refusal)
-      return true
-    end
+    if refusal then return leave(candidate, refusal) end
     local promoted = candidate.rank == PROMOTED
     if candidate.rank ~= BARRED then
       at, last = room_at(candidate.priority, candidate.cost, ahead, promoted)
-      if at ~= NOT_BEFORE_EVENT then at = math.max(at, free_at(s.classes[candidate.c][ROUTE])) end
-      if at == now then
-        leave(candidate, GRANTED)
-        return true
+      local free = free_at(s.classes[candidate.c][ROUTE])
+      if at ~= NOT_BEFORE_EVENT then at = math.max(at, free) end
+      if at == now then return leave(candidate, GRANTED) end
+      if free == now then
+        if not ahead then s.bottleneck, ahead = last, {} end
+        keep_ahead(candidate.priority, candidate.cost, ahead, promoted)
       end
-      if not ahead then s.bottleneck, ahead = last, {} end
-      keep_ahead(candidate.priority, candidate.cost, ahead, promoted)
       if #list > 1 then note(candidate, candidate.better_at) end
     end
     note(candidate, at)

@@ -9,16 +9,22 @@
 --@const REJECTED 6
 
 --@include lib/rows
+--@include lib/shift
 --@include lib/drift
 --@include lib/pace
 --@include lib/circuit
 
+--@const DRAINED_US 300000000
+
 -- Without the refusal's arithmetic: at the end of the brake there is just room for the refused call,
--- so that calls come back at the rate, and not all at once.
-local function drain(bucket, cost, wait_us)
+-- so that calls come back at the rate, and not all at once. A limit that takes much longer than the
+-- wait to be full (a day's) cannot be the one that refused: it would ask for a longer one.
+local function drain(bucket, record, row, cost, wait_us)
   if bucket[NUM] == 0 or cost == 0 then return end
-  local target = cost * bucket[DEN] - math.min(DEBT_MAX, bucket[NUM] * wait_us)
-  shift(bucket, math.min(0, target - bucket[LEVEL]))
+  if bucket[CAP] * bucket[DEN] > row[ROW_NUM] * math.max(DRAINED_US, 2 * wait_us) then return end
+  local kept = row[ROW_FLAGS] % (2 * UNCOUNTED) < UNCOUNTED and cost or 0
+  local target = kept * bucket[DEN] - math.min(DEBT_MAX, bucket[NUM] * wait_us)
+  lower(bucket, record, target - bucket[LEVEL])
 end
 
 local function take_row(row, hold, outcome, wait_us, explained, fresh)
@@ -28,21 +34,23 @@ local function take_row(row, hold, outcome, wait_us, explained, fresh)
   if flags % (2 * TOLD) >= TOLD then
     local mark = hold and hold[MARKS] and hold[GRANTED_AT] >= s.made and hold[MARKS][row[ROW_LIMIT]]
     if flags % (2 * UNCOUNTED) >= UNCOUNTED then row[ROW_USED] = row[ROW_USED] + amount * bucket[DEN] end
-    correct(bucket, record, row, mark, hold and hold[GRANTED_AT] or now)
+    local age_us = hold and flags % (2 * AT_END) < AT_END and now - hold[GRANTED_AT] or 0
+    correct(bucket, record, row, mark, age_us, amount)
   end
   if outcome == SERVED then
     count_flow(record, amount)
     grow(bucket, record, row, elapsed)
-  elseif outcome == SLOW and fresh and bucket[NUM] > 0 then
+  elseif outcome == SLOW and fresh and row[ROW_LEAST] >= 0 then
     begin_ramp(bucket, record, row)
   elseif outcome == REFUSED_BY then
-    if wait_us >= 0 and not explained then drain(bucket, amount, wait_us) end
+    if wait_us >= 0 and not explained then drain(bucket, record, row, amount, wait_us) end
     if flags >= ADAPTIVE and fresh then cut(bucket, record, row) end
   end
   record.at = now
 end
 
 local function report(id, entry)
+  if entry[7] > 0 and entry[7] <= ran then return DONE end -- the batch whose answer was lost had it
   local outcome, wait_us, route, rows = entry[3], entry[4], entry[5], entry[6]
   local payload = redis.call('HGET', HOLDS, id)
   local hold, record, explained = payload and cmsgpack.unpack(payload), route_record(route), false

@@ -4,12 +4,12 @@
 --@const ROW_FLAGS 3
 --@const ROW_USED 4 -- what the provider counts as used, in 1/den units
 --@const ROW_SLACK 5 -- how exact that is
---@const ROW_LEAST 6 -- the rate below which no ramp is needed
+--@const ROW_LEAST 6 -- the rate below which no ramp is needed; -1: it is none that is slowed down
 
 --@const AT_START 1 -- the provider read its level when it admitted the call
 --@const AT_END 2 -- or when it had answered; neither: one of both
 --@const MAY_RAISE 4
 --@const TOLD 8 -- ROW_USED says something
---@const UNCOUNTED 16 -- the call is not in it, because it was refused
+--@const UNCOUNTED 16 -- the call is not in it, and is given back, because it was refused
 --@const EXPLAINS 32 -- it is the refusal's own arithmetic
 --@const ADAPTIVE 64 -- the highest flag

@@ -13,6 +13,7 @@
 --@const ORDER KEYS[10]
 --@const TENANTS KEYS[11]
 --@const FEEDBACK KEYS[12]
+--@const OUTPUTS KEYS[13]
 
 --@const TOUCH_US 600000000 -- how often the terms are renewed
 
@@ -50,7 +51,7 @@ local function save_state()
   if now - s.touched > TOUCH_US then
     for i = 3, 9 do redis.call('PEXPIRE', KEYS[i], KEEP_MS) end
     for i = 10, 11 do redis.call('PEXPIRE', KEYS[i], keep_tenants_ms()) end
-    redis.call('PEXPIRE', QUOTA, KEEP_QUOTA_MS + keep)
+    for _, key in ipairs({QUOTA, OUTPUTS}) do redis.call('PEXPIRE', key, KEEP_QUOTA_MS + keep) end
     s.touched = now
   end
   redis.call('SET', STATE, cmsgpack.pack({s.version, s.at, s.seq, s.touched, s.lapse, s.held,

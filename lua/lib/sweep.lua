@@ -34,6 +34,7 @@ for i = 1, #all, 2 do
   if seen then
     local hold = cmsgpack.unpack(payload)
     remove_hold(id)
+    if s.gates then the_gates().release_probe(id) end
     if hold[GRANTED_AT] > seen then
       end_hold(hold, nothing(hold[COST]))
     else

@@ -78,12 +78,12 @@ def test_the_json_of_a_quota() -> None:
               priorities=[Priority("batch", -5, 0.5, 0.25, strict=True, max_waiting=9, timeout=1.5,
                                    promote_after_s=30, lend_after_s=2)])
     ).text  # fmt: skip
-    requests = {"dim": 1, "num": 1, "den": 1_000_000, "capacity": 10, "ceiling": 60, "amount": 60,
+    requests = {"dim": 1, "num": 1000, "den": 10**9, "capacity": 10, "ceiling": 60, "amount": 60,
                 "label": "requests/minute", "per": 60.0, "burst": 10.0, "headroom": 0.25,
                 "quota": "q"}  # fmt: skip
     slots = requests | {"dim": 2, "num": 0, "den": 1, "capacity": 4, "ceiling": 4, "amount": 4,
                         "label": "concurrency", "per": None, "burst": "full"}  # fmt: skip
-    tokens = requests | {"dim": 3, "num": 1, "den": 100_000, "ceiling": 600, "amount": 600,
+    tokens = requests | {"dim": 3, "num": 1000, "den": 10**8, "ceiling": 600, "amount": 600,
                          "label": "tokens/minute", "burst": 1.0}  # fmt: skip
     default = {"name": "default", "level": 0, "strict": 0, "max_waiting": -1, "promote_us": 0,
                "lend_us": 10_000_000, "timeout_us": -1, "floor": 0.0, "share": -1, "floors": False,
@@ -114,6 +114,16 @@ def test_what_is_no_definition_is_refused(text: str) -> None:
         ConfigError, match=r"definition of 'acme' in the store cannot be read.*anew"
     ):
         definition.read("acme", "1", text)
+
+
+def test_a_cost_of_before_counts_when_the_limits_are_known() -> None:
+    """Calls that wait while limits are learned are charged by them: their costs know all of it."""
+    before = agreed(Quota("q"))
+    told = [Limit("requests", 500), Limit("tokens", 30_000)]
+    after = definition.read("q", "2", definition.learn(before, "q", told))
+    asked = {"tokens": 300}
+    assert before.cost(asked)[: len(after.dims)] == after.cost(asked)
+    assert [after.cost(asked)[place] for place in after.places] == [1, 300]
 
 
 # --- places ------------------------------------------------------------------------------------
@@ -198,6 +208,15 @@ def test_floors_and_shares_are_never_above_their_part(quota: Quota) -> None:
             assert Fraction(share.num, share.den) <= limit.rate * decimal(part)
             assert share.capacity <= max(limit.per is None, limit.capacity * decimal(part))
             assert share.den * max(limit.ceiling, share.capacity) <= SCALED_MAX
+
+
+@given(strategies.rates)
+def test_a_rate_has_steps(limit: Limit) -> None:
+    """The scripts' numbers are the exact rate, in a thousand steps as far as a debt stays exact."""
+    num, den = limit.scaled
+    assert Fraction(num, den) == limit.rate
+    assert limit.ceiling * den <= SCALED_MAX
+    assert num >= 1000 or limit.ceiling * den * 2 > SCALED_MAX // 1024
 
 
 # --- groups ------------------------------------------------------------------------------------

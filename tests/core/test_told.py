@@ -29,17 +29,17 @@ def row(seen: Seen, *, rpm: int = 600, **verdict: object) -> layout.Row:
 
 def test_what_is_used_is_the_time_to_full_at_the_rate() -> None:
     """600 per minute, full in 30 s: 300 are used, to the fraction that the reset tells."""
-    den = agreed(Quota("q", rpm=600)).limits[0].rate.denominator
+    num, den = agreed(Quota("q", rpm=600)).limits[0].scaled
     assert row(HALF) == layout.Row(
-        1, 1, layout.AT_START + layout.TOLD + layout.MAY_RAISE, 300 * den, 1000, 0
+        1, num, layout.AT_START + layout.TOLD + layout.MAY_RAISE, 300 * den, 1000 * num, num // 10
     )
     finer = replace(HALF, full_us=30_000_100, remaining=299)
-    assert row(finer).used == 300 * den + 100
+    assert row(finer).used == 300 * den + 100 * num
 
 
 def test_a_part_of_a_limit_may_be_used_while_it_is_there() -> None:
     """Declared less than the provider grants: what others used beyond our part says nothing."""
-    den = agreed(Quota("q", rpm=200)).limits[0].rate.denominator
+    den = agreed(Quota("q", rpm=200)).limits[0].scaled[1]
     part = row(HALF, rpm=200)
     assert part.used == (200 - 300) * den  # 300 are left, and ours are 200
     assert not part.flags & layout.MAY_RAISE
@@ -53,18 +53,21 @@ def test_of_a_window_only_what_is_left_counts() -> None:
     found, quota = row(window), Quota("q", rpm=600)
     limit = quota.limits[0]
     assert found.flags == layout.TOLD + layout.AT_END
-    assert found.used == (limit.capacity - 300) * limit.rate.denominator
+    assert found.used == (limit.capacity - 300) * limit.scaled[1]
     assert not row(replace(window, remaining=None)).flags & layout.TOLD
 
 
 @pytest.mark.parametrize("explained", [True, False])
 def test_a_refused_call_is_not_in_its_own_refusal(*, explained: bool) -> None:
     """Headers of a 429 tell levels without the call; only its text explains why it was refused."""
-    by = replace(HALF, remaining=0, full_us=60_000_000) if explained else None
-    found = row(HALF, outcome=Outcome.REFUSED, refused_by=by)
+    tokens = replace(HALF, dimension="tokens")
+    by = replace(tokens, remaining=0, full_us=60_000_000) if explained else None
+    told = replace(SERVED, seen=(HALF, tokens), outcome=Outcome.REFUSED, refused_by=by)
+    requests, found = rows(agreed(Quota("q", rpm=600, tpm=600)), (), told)
     assert found.flags & layout.UNCOUNTED
     assert not found.flags & layout.MAY_RAISE
     assert bool(found.flags & layout.EXPLAINS) is explained
+    assert not requests.flags & (layout.UNCOUNTED + layout.EXPLAINS)  # it counts all the same
 
 
 def test_a_limit_is_told_by_dimension_and_period() -> None:

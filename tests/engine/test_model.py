@@ -68,13 +68,17 @@ acquire = st.tuples(
 )  # fmt: skip
 row = st.tuples(
     st.integers(0, 5),
-    st.sampled_from([0, 0, 8, 9, 10, 12, 13, 14, 15, 25, 57, 64, 73, 77]),
-    st.one_of(st.integers(-50, 1300), small), st.sampled_from([0, 0, 1, 20]), st.sampled_from([0, 3]),
+    st.sampled_from([0, 0, 8, 9, 10, 12, 13, 14, 15, 16, 25, 57, 64, 73, 77, 80]),
+    st.one_of(st.integers(-50, 1300), small), st.sampled_from([0, 0, 1, 20]), st.sampled_from([-1, 0, 3]),
 )  # fmt: skip
 report = st.tuples(
     st.just("report"), number, st.sampled_from([1, 1, 1, 2, 2, 3, 4, 5, 5, 6]),
     st.sampled_from([-1, -1, 0, 2_000_000, 90_000_000]), st.sampled_from(["", "", "x"]),
-    st.lists(row, max_size=3),
+    st.lists(row, max_size=3), st.sampled_from([0, 0, 0, 1, 2]),
+)  # fmt: skip
+forecast = st.tuples(
+    st.just("forecast"), st.integers(1, 4), st.sampled_from(["a", "a", "B", "chat 10 gpt-4o"]),
+    st.one_of(st.just(0), st.integers(20, 25), st.integers(1, 197)), st.sampled_from([1, 500, 900, 1000]),
 )  # fmt: skip
 entry = st.one_of(
     acquire,
@@ -89,6 +93,8 @@ entry = st.one_of(
     st.just(("survey",)),
     report,
     report,
+    forecast,
+    forecast,
     st.tuples(st.just("tell"), st.sampled_from(["", "x"])),
 )  # fmt: skip
 pause = st.one_of(
@@ -136,17 +142,19 @@ class Pair:
                 return layout.survey()
             case ("tell", route):
                 return layout.tell(route)
-            case ("report", n, outcome, wait_us, route, rows):
-                return layout.report(n, outcome, wait_us, route, list(map(self.row, rows)))
+            case ("report", n, outcome, wait_us, route, rows, ago):
+                first = max(0, self.numbers[owner] - ago) if ago else 0
+                return layout.report(n, outcome, wait_us, route, list(map(self.row, rows)), first)
+            case ("forecast", n, key, bucket, permille):
+                return layout.forecast(n, key, bucket, permille)
             case (kind, n):
                 return getattr(layout, kind)(n)
 
     def row(self, drawn: tuple[int, ...]) -> layout.Row:
         place, flags, used, slack, least = drawn
         place %= len(self.lua.definition.limits)
-        rate = self.lua.definition.limits[place].rate
-        den = rate.denominator
-        return layout.Row(place + 1, rate.numerator, flags, used * den, slack * den, least)
+        num, den = self.lua.definition.limits[place].scaled
+        return layout.Row(place + 1, num, flags, used * den, slack * den, least)
 
     def compare(self, owner: str, entries: list[layout.Entry]) -> layout.Reply:
         batch = (

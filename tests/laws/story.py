@@ -5,15 +5,45 @@ The same story is told to the reference model and to the Lua on each real server
 
 from __future__ import annotations
 
-from limiter.core import definition, layout
+from typing import NamedTuple
+
+from limiter.core import definition, layout, told
 from limiter.core.layout import Grant, Reply, Result, Status
 from limiter.core.model import Model
 from limiter.core.priority import Priority
 from limiter.core.quota import Quota
+from limiter.providers.verdict import Outcome, Verdict
 from tests.engine.lua import Lua, redefine
 
 START_US = 1_700_000_000_000_000
 PATIENT_US = 3_600_000_000  # a lease that no story outlasts by accident
+
+
+SERVED, REFUSED = Verdict(Outcome.SERVED), Verdict(Outcome.REFUSED, 429)
+FAILED, DENIED = Verdict(Outcome.FAILED, 503), Verdict(Outcome.DENIED, 401)
+SLOW_DOWN = Verdict(Outcome.SLOW_DOWN, 429)
+
+
+class Told(NamedTuple):
+    """What the store knows of one limit's provider; see `lua/lib/entries.lua`."""
+
+    age_us: int
+    level: int
+    drift: int
+    guard: int
+    num: int
+    slots: int
+
+
+class Known(NamedTuple):
+    """What it knows of a route: the brake, the circuit, failures, repeats; and of the limits."""
+
+    brake_us: int
+    shut_us: int
+    fails: int
+    denied: int
+    budget: int
+    limits: dict[str, Told]
 
 
 class Story:
@@ -67,6 +97,7 @@ class Owner:
         self.number = 0
         self.calls = 0
         self.granted: list[int] = []
+        self.heard: list[Grant] = []
         self.reply = Reply(layout.Outcome.DONE)
 
     def send(self, *entries: layout.Entry, number: int | None = None) -> list[Result]:
@@ -84,6 +115,7 @@ class Owner:
         return self.reply.results
 
     def _note(self, grants: list[Grant]) -> None:
+        self.heard += grants
         self.granted += [grant.n for grant in grants if grant.status == Status.GRANTED]
 
     def ask(
@@ -134,6 +166,32 @@ class Owner:
 
     def poll(self) -> None:
         self.send()
+
+    def report(self, n: int, verdict: Verdict, quotas: tuple[str, ...] = ()) -> None:
+        """Say what the provider answered to a call."""
+        self.send(self.reported(n, verdict, quotas))
+
+    def reported(
+        self, n: int, verdict: Verdict, quotas: tuple[str, ...] = (), first: int = 0
+    ) -> layout.Report:
+        agreed = self.story.agreed
+        wait_us = -1 if verdict.wait_us is None else verdict.wait_us
+        rows = told.rows(agreed, quotas, verdict)
+        return layout.report(n, verdict.outcome, wait_us, agreed.route(quotas), rows, first)
+
+    def call(self, verdict: Verdict = SERVED, **cost: int) -> int:
+        """Make a call that is answered and settled at once; return what became of the acquire."""
+        n = self.ask(flags=0, **cost)
+        if self.result.status == Status.GRANTED:
+            self.send(self.reported(n, verdict), layout.settle(n, self.story.agreed.actual({})))
+        return self.result.status
+
+    def known(self, quotas: tuple[str, ...] = ()) -> Known:
+        """Ask what is known of the provider."""
+        agreed = self.story.agreed
+        found = self.send(layout.tell(agreed.route(quotas)))[0].levels
+        each = [Told(*found[i : i + 6]) for i in range(5, len(found), 6)]
+        return Known(*found[:5], dict(zip(agreed.labels, each, strict=True)))
 
 
 HIGH, LOW = Priority("high", level=10), Priority("low")

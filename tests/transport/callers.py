@@ -43,7 +43,7 @@ class Caller:
 
     def __init__(self, mode: str, family: str, url: str, name: str) -> None:
         self.is_async = mode == "async"
-        self.family = family
+        self.mode, self.family, self.url = mode, family, url
         self.model = name
         self.limiter: Any = (AsyncLimiter if self.is_async else Limiter)(url, quotas=[still(name)])
         self._runner = asyncio.Runner()
@@ -59,7 +59,16 @@ class Caller:
 
     def client(self, base_url: str, kind: str = "OpenAI", **options: Any) -> Any:
         """Make a limited client; what is no setting of the limiter goes to openai."""
-        names = ("provider", "rule", "timeout", "quota", "unmatched", "transport", "retry")
+        names = (
+            "provider",
+            "rule",
+            "timeout",
+            "quota",
+            "unmatched",
+            "transport",
+            "output_quantile",
+            "retry",
+        )
         settings = {key: options.pop(key) for key in names if key in options}
         if "http_client" not in options:
             http = self.limiter.http_client(family=self.family, **settings)
@@ -93,6 +102,14 @@ class Caller:
         status = self.limiter.as_sync().peek(name or self.model)
         levels = {one.limit.dimension: one.level for one in status.limits.values()}
         return {dimension: full[dimension] - level for dimension, level in levels.items()}
+
+    def reserved(self, client: Any, **options: Any) -> int:
+        """Return the tokens that are reserved for a chat, whose answer nobody then waits for."""
+        before = self.used()["tokens"]
+        stream = self.chat(client, stream=True, **options)
+        taken = self.used()["tokens"] - before
+        self.run(stream.close())
+        return taken
 
     def waiting(self) -> int:
         """Return how many stand in the line."""
