@@ -22,12 +22,15 @@ if TYPE_CHECKING:
     from limiter.decorator import rate_limited
     from limiter.default import default_limiter
     from limiter.errors import (
+        CallFailed,
+        CircuitOpen,
         ConfigError,
         LimiterError,
         LimitExceeded,
         LineFull,
         NeverFits,
         ReservationError,
+        RetriesSpent,
         ScriptError,
         StoreError,
         StoreRefused,
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     )
     from limiter.providers import estimate
     from limiter.reservation import AsyncReservation, Reservation, UnsettledWarning
+    from limiter.retrying import Retry
     from limiter.status import Declaration, LimitStatus, PriorityStatus, QuotaStatus
     from limiter.tickets import AsyncTicket, Ticket
 
@@ -48,20 +52,24 @@ _HOMES = {
     "limiter.decorator": ["rate_limited"],
     "limiter.default": ["default_limiter"],
     "limiter.errors": [
-        "ConfigError", "LimiterError", "LimitExceeded", "LineFull", "NeverFits", "ReservationError",
-        "ScriptError", "StoreError", "StoreRefused", "StoreTimeout", "WaitTimeout",
+        "CallFailed", "CircuitOpen", "ConfigError", "LimiterError", "LimitExceeded", "LineFull",
+        "NeverFits", "ReservationError", "RetriesSpent", "ScriptError", "StoreError",
+        "StoreRefused", "StoreTimeout", "WaitTimeout",
     ],
     "limiter.providers": ["estimate"],
     "limiter.reservation": ["AsyncReservation", "Reservation", "UnsettledWarning"],
+    "limiter.retrying": ["Retry"],
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __version__ = "0.1.0"
 __all__ = [  # noqa: RUF022 - the order in which a reader meets them
-    "Limiter", "AsyncLimiter", "Quota", "Limit", "Priority", "rate_limited", "default_limiter",
+    "Limiter", "AsyncLimiter", "Quota", "Limit", "Priority",
+    "Retry", "rate_limited", "default_limiter",
     "Reservation", "AsyncReservation", "Ticket", "AsyncTicket",
     "QuotaStatus", "LimitStatus", "PriorityStatus", "Declaration", "estimate",
     "LimiterError", "ConfigError", "LimitExceeded", "NeverFits", "LineFull", "WaitTimeout",
+    "CircuitOpen", "RetriesSpent", "CallFailed",
     "ReservationError", "StoreError", "StoreTimeout", "StoreRefused", "ScriptError",
     "UnsettledWarning",
 ]  # fmt: skip

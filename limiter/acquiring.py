@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from limiter.asking import AnyOf, Ask, Names, Settings, Wish
-from limiter.choosing import AVOID_S
+from limiter.choosing import AVOID_S, soonest
 from limiter.core import ops
 from limiter.core.quota import Quota
 from limiter.core.request import Request
@@ -112,14 +112,14 @@ class Acquiring(_Door):
     def _acquire_any(self, any_of: AnyOf, wish: Wish) -> Reservation:
         """Take the first that grants at once; else stand in the line of each."""
         choices = self._settings.choices
-        names = choices.order(any_of)
+        names, reasons = choices.order(any_of), list[LimitExceeded]()
         for name in names:
             try:
                 return self._acquire(self._settings.ask(name, wish.at_once())).chosen_by(choices)
             except LimitExceeded as exc:
-                reason = exc
+                reasons.append(exc)
         if wish.timeout_s == 0:
-            raise reason
+            raise soonest(reasons)
         asks = [self._settings.ask(name, wish) for name in choices.to_wait_for(names)]
         return first_granted(self._open(), map(self._submit, asks)).chosen_by(choices)
 
@@ -169,15 +169,15 @@ class AsyncAcquiring(_Door):
     async def _acquire_any(self, any_of: AnyOf, wish: Wish) -> AsyncReservation:
         """Take the first that grants at once; else stand in the line of each."""
         choices = self._settings.choices
-        names = choices.order(any_of)
+        names, reasons = choices.order(any_of), list[LimitExceeded]()
         for name in names:
             try:
                 ask = self._settings.ask(name, wish.at_once())
                 return (await self._acquire(ask)).chosen_by(choices)
             except LimitExceeded as exc:
-                reason = exc
+                reasons.append(exc)
         if wish.timeout_s == 0:
-            raise reason
+            raise soonest(reasons)
         asks = [self._settings.ask(name, wish) for name in choices.to_wait_for(names)]
         waits = (await self._submit(ask) for ask in asks)
         return (await first_granted_async(await self._open(), waits)).chosen_by(choices)

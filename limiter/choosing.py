@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from limiter.errors import ConfigError, LimiterError
+from limiter.errors import CallFailed, ConfigError, LimiterError, LimitExceeded
 
 AVOID_S = 10.0  # how long a quota whose call failed comes last
 _LONGEST_S = 86_400.0
@@ -68,8 +68,17 @@ class Choices:
             self.avoid(name, _retry_after_s(error) or AVOID_S)
 
 
+def soonest(reasons: Sequence[LimitExceeded]) -> LimitExceeded:
+    """Return why none of several quotas granted a call: what is over first, by what is known."""
+    waits = [reason.numbers.get("wait_s") for reason in reasons]
+    known = [math.inf if wait_s is None else wait_s for wait_s in waits]
+    return reasons[known.index(min(known))]
+
+
 def is_failure(error: BaseException) -> bool:
     """Say whether an exception tells that a provider is away, overloaded or refuses us."""
+    if isinstance(error, CallFailed):
+        return True
     if isinstance(error, LimiterError):
         return False
     status = getattr(error, "status_code", None)

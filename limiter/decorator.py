@@ -6,24 +6,32 @@ serves all four.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import functools
 import inspect
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+import time
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from typing import Any, ParamSpec, TypeVar, cast
 
+from limiter.amounts import by_dimension, used_by_failure
 from limiter.api import AsyncLimiter, Limiter
 from limiter.asking import AnyOf, Names
 from limiter.core.quota import check_cost
 from limiter.default import default_limiter
-from limiter.errors import ConfigError
-from limiter.providers import Provider, estimate, profile
+from limiter.errors import ConfigError, LimiterError, StoreError
+from limiter.observing import payload_of, verdict_of, was_repeated
+from limiter.providers import Provider, Verdict, estimate, profile
 from limiter.providers.profile import Usage, usage_of
-from limiter.reservation import AsyncReservation, Reservation, by_dimension, used_by_failure
+from limiter.reservation import AsyncReservation, Reservation
+from limiter.retrying import Course, Retry
 
 P = ParamSpec("P")
 R = TypeVar("R")
 CostOf = Mapping[str, int] | int | Callable[..., Mapping[str, int] | int] | None
 TenantOf = str | Callable[..., str | None] | None
+
+Held = Reservation | AsyncReservation
 
 _CHAT = "/v1/chat/completions"
 _PATHS = (("messages", _CHAT), ("input", "/v1/responses"), ("prompt", "/v1/completions"))
@@ -40,12 +48,16 @@ def rate_limited(
     tenant: TenantOf = None,
     fail_fast: bool = True,
     provider: Provider = "openai",
+    retry: Retry | bool | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Let a function run only when its cost is granted.
 
     What it returns settles the reservation: an openai response, a mapping with `usage`, or anything
     else, for which the estimate stands. A generator reserves when it is begun and settles when it
     ends, breaks, or is closed early, by the usage of its last item that tells one.
+
+    The fleet hears of the exceptions that it raises, if they carry a provider's response or tell that
+    there was none, and of results that carry headers.
 
     Args:
         quota: the quota's name, or several names of one group.
@@ -62,10 +74,14 @@ def rate_limited(
         fail_fast: fail at once when the wait is expected to be longer than `timeout`.
         provider: whose accounting estimates a call and counts what it used: a name, or a profile of
             your own (`limiter.providers.Accounting`).
+        retry: how often, and for how long, the function is called again when it raised what another
+            attempt may mend: `Retry(…)`, True for `Retry()`. None: never, because a function may do
+            more than one call. What an SDK inside has repeated already is not repeated, nor is a
+            generator that has delivered an item.
 
     Raises:
         ConfigError: it is not used on a function, or there is no such provider. The function itself
-            may raise what `Limiter.acquire` does.
+            may raise what `Limiter.acquire` does, and `CallFailed` from its last exception.
     """
     if callable(quota) or not (quota or any_of):
         raise ConfigError('Write the quota\'s name: @rate_limited("gpt-4o").')
@@ -74,7 +90,7 @@ def rate_limited(
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         if not callable(function):
             raise ConfigError(f"@rate_limited decorates functions, got {function!r:.60}.")
-        plan = _Plan(quota, limiter, cost, tenant, asked, provider, function)
+        plan = _Plan(quota, limiter, cost, tenant, asked, provider, Retry.of(retry), function)
         if inspect.isasyncgenfunction(function):
             wrapper: Any = _async_generator(plan, function)
         elif inspect.iscoroutinefunction(function):
@@ -93,7 +109,8 @@ class _Plan:
 
     def __init__(
         self, quota: Names, limiter: Limiter | AsyncLimiter | None, cost: CostOf,
-        tenant: TenantOf, asked: dict[str, Any], provider: Provider, function: Callable[..., Any],
+        tenant: TenantOf, asked: dict[str, Any], provider: Provider, retry: Retry | None,
+        function: Callable[..., Any],
     ) -> None:  # fmt: skip
         self.quota = quota
         self._limiter = limiter
@@ -101,6 +118,8 @@ class _Plan:
         self._tenant = tenant
         self._asked = asked
         self._profile = profile(provider)
+        self.provider = self._profile.name
+        self.retry = retry
         self._signature = inspect.signature(function)
 
     @property
@@ -125,7 +144,7 @@ class _Plan:
                 return estimate(path, {name: bound[name]}, self._profile)
         return {}
 
-    def end(self, held: Reservation | AsyncReservation, used: Usage | None) -> dict[str, int]:
+    def end(self, held: Held, used: Usage | None) -> dict[str, int]:
         """Return what to settle to: the told usage as the provider counts it, else nothing."""
         if used is None:
             return {}
@@ -133,62 +152,155 @@ class _Plan:
         return self._profile.settled(_CHAT, known, used, rule="usage")
 
 
+class _Tries:
+    """Follow the attempts of one call of a function; without `retry=` there is one."""
+
+    def __init__(self, plan: _Plan, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._provider = plan.provider
+        self._asked = plan.asked(args, kwargs)
+        self._course = None if plan.retry is None else Course(plan.retry)
+        self._failed: tuple[Held, Exception, Verdict] | None = None
+
+    @contextlib.contextmanager
+    def asking(self) -> Iterator[dict[str, Any]]:
+        """Give what to ask of the line; a repeat that gets nowhere ends in what had failed.
+
+        Raises:
+            CallFailed: from the function's own exception.
+        """
+        course = self._course
+        if course is None:
+            yield self._asked
+        elif self._failed is None:
+            course.asks()
+            yield self._asked
+            course.granted()
+        else:
+            held, error, verdict = self._failed
+            patience_s = self._asked["timeout"]
+            patience_s = held.patience_s if patience_s is None else patience_s
+            try:
+                yield {**self._asked, **course.asking(patience_s)}
+            except LimiterError as reason:
+                response = getattr(error, "response", None)
+                raise course.failure(held.quota, verdict, response, reason) from error
+            course.granted()
+
+    def pause_s(self, held: Held, error: Exception) -> float | None:
+        """Return how long to pause before the next attempt; None: there is nothing to mend.
+
+        Raises:
+            CallFailed: another attempt might help, but there will be none.
+        """
+        course = self._course
+        if course is None or course.retry.attempts == 1 or was_repeated(error):
+            return None
+        verdict = verdict_of(error, provider=self._provider)
+        if verdict is None or not verdict.again:
+            return None
+        pause_s = course.pause_s(verdict)
+        if pause_s is None:
+            response = getattr(error, "response", None)
+            raise course.failure(held.quota, verdict, response) from error
+        self._failed = held, error, verdict
+        return pause_s
+
+
 def _plain(plan: _Plan, function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
-        with plan.limiter.as_sync().reserve(plan.quota, **plan.asked(args, kwargs)) as r:
-            result = function(*args, **kwargs)
-            r.settle(**plan.end(r, _told(result)))
-            return result
+        tries = _Tries(plan, args, kwargs)
+        while True:
+            with tries.asking() as asked:
+                r = plan.limiter.as_sync().acquire(plan.quota, **asked)
+            try:
+                with r.answered_by(plan.provider):
+                    result = function(*args, **kwargs)
+                    late = r.hear(result, always=plan.retry is not None)
+                    r.settle(**plan.end(r, _told(result)))
+            except Exception as exc:
+                pause_s = tries.pause_s(r, exc)
+                if pause_s is None:
+                    raise
+                time.sleep(pause_s)
+            else:
+                if late is not None:
+                    r.report_soon(late)
+                return result
 
     return call
 
 
 def _coroutine(plan: _Plan, function: Callable[..., Any]) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> Any:
-        async with plan.limiter.as_async().reserve(plan.quota, **plan.asked(args, kwargs)) as r:
-            result = await function(*args, **kwargs)
-            await r.settle(**plan.end(r, _told(result)))
-            return result
+        tries = _Tries(plan, args, kwargs)
+        while True:
+            with tries.asking() as asked:
+                r = await plan.limiter.as_async().acquire(plan.quota, **asked)
+            try:
+                async with r.answered_by(plan.provider):
+                    result = await function(*args, **kwargs)
+                    late = r.hear(result, always=plan.retry is not None)
+                    await r.settle(**plan.end(r, _told(result)))
+            except Exception as exc:
+                pause_s = tries.pause_s(r, exc)
+                if pause_s is None:
+                    raise
+                await asyncio.sleep(pause_s)
+            else:
+                if late is not None:
+                    r.report_soon(late)
+                return result
 
     return call
 
 
 def _told(result: object) -> Usage | None:
     # A number that a function returns is its result, not its usage.
-    return None if isinstance(result, (int, float)) else usage_of(result)
+    return None if isinstance(result, (int, float)) else usage_of(payload_of(result))
 
 
 class _Watch:
-    """Keep the last usage that the items of a stream tell."""
+    """Keep the last usage that the items of a stream tell, and whether there was any item."""
 
     def __init__(self, plan: _Plan) -> None:
         self._plan = plan
         self.usage: Usage | None = None
+        self.has_delivered = False
 
     def see(self, item: Any) -> Any:
         self.usage = _told(item) or self.usage
+        self.has_delivered = True
         return item
 
-    def used(
-        self, reservation: Reservation | AsyncReservation, error: BaseException | None
-    ) -> dict[str, int]:
+    def used(self, held: Held, error: BaseException | None) -> dict[str, int]:
         if self.usage is not None or not isinstance(error, Exception):
-            return self._plan.end(reservation, self.usage)
-        return used_by_failure(error, reservation.estimate)
+            return self._plan.end(held, self.usage)
+        return used_by_failure(error, held.estimate)
 
 
 def _generator(plan: _Plan, function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        watch = _Watch(plan)
-        r = plan.limiter.as_sync().acquire(plan.quota, **plan.asked(args, kwargs))
-        error: BaseException | None = None
-        try:
-            return (yield from _watched(function(*args, **kwargs), watch))
-        except BaseException as exc:
-            error = exc
-            raise
-        finally:
-            r.settle(**watch.used(r, error))
+        tries = _Tries(plan, args, kwargs)
+        while True:
+            watch = _Watch(plan)
+            with tries.asking() as asked:
+                r = plan.limiter.as_sync().acquire(plan.quota, **asked)
+            try:
+                value = yield from _watched(function(*args, **kwargs), watch)
+            except BaseException as exc:
+                r.observe(exc, provider=plan.provider)
+                with contextlib.suppress(StoreError):  # the caller's exception matters more
+                    r.settle(**watch.used(r, exc))
+                pause_s = None
+                if isinstance(exc, Exception) and not watch.has_delivered:
+                    pause_s = tries.pause_s(r, exc)
+                if pause_s is None:
+                    raise
+                time.sleep(pause_s)
+            else:
+                r.hear(None, always=plan.retry is not None)
+                r.settle(**watch.used(r, None))
+                return value
 
     return call
 
@@ -213,24 +325,34 @@ def _watched(items: Generator[Any, Any, Any], watch: _Watch) -> Generator[Any, A
 
 def _async_generator(plan: _Plan, function: Callable[..., Any]) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        watch = _Watch(plan)
-        r = await plan.limiter.as_async().acquire(plan.quota, **plan.asked(args, kwargs))
-        items = function(*args, **kwargs)
-        error: BaseException | None = None
-        try:
-            sent = None
-            while True:
-                try:
-                    item = await items.asend(sent)
-                except StopAsyncIteration:
-                    return
-                sent = yield watch.see(item)
-        except BaseException as exc:
-            error = exc
-            raise
-        finally:
-            # A generator that is collected by the loop may not wait for a round trip.
-            r.settle_soon(watch.used(r, error))
-            await items.aclose()
+        tries = _Tries(plan, args, kwargs)
+        while True:
+            watch = _Watch(plan)
+            with tries.asking() as asked:
+                r = await plan.limiter.as_async().acquire(plan.quota, **asked)
+            items = function(*args, **kwargs)
+            error: BaseException | None = None
+            try:
+                sent = None
+                while True:
+                    try:
+                        item = await items.asend(sent)
+                    except StopAsyncIteration:
+                        r.hear(None, always=plan.retry is not None)
+                        return
+                    sent = yield watch.see(item)
+            except BaseException as exc:
+                error = exc
+                r.observe(exc, provider=plan.provider)
+                pause_s = None
+                if isinstance(exc, Exception) and not watch.has_delivered:
+                    pause_s = tries.pause_s(r, exc)
+                if pause_s is None:
+                    raise
+            finally:
+                # A generator that is collected by the loop may not wait for a round trip.
+                r.settle_soon(watch.used(r, error))
+                await items.aclose()
+            await asyncio.sleep(pause_s)
 
     return call

@@ -112,9 +112,12 @@ class CallFailed(LimiterError):
         attempts: how many were made.
         waits_s: how long it waited before each repeat, in seconds.
         status, code: of the last answer; 0 and "" where there was none.
-        response: the last response, None where there was none.
+        response: the last response, None where there was none; it does not cross processes.
         verdict: what the last answer meant (`limiter.providers.Verdict`).
     """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args[0], {**self.numbers, "response": None})
 
 
 class ReservationError(LimiterError):

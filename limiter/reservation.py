@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import asyncio
 import contextlib
 import logging
 import random
@@ -12,17 +13,18 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from limiter.amounts import used_amounts, used_by_failure
 from limiter.choosing import Choices
 from limiter.core import ops
 from limiter.core.definition import Definition
 from limiter.core.layout import Op, Status
 from limiter.core.line import Line
-from limiter.core.quota import check_cost
 from limiter.core.request import Request
 from limiter.core.sketch import Observation, OutputKey, bucket_of
-from limiter.errors import ConfigError, LimiterError, StoreError
-from limiter.providers.profile import Usage, charged_by_failure, usage_of
-from limiter.providers.verdict import Verdict
+from limiter.errors import StoreError
+from limiter.observing import verdict_of, verdict_of_result
+from limiter.providers.verdict import Outcome, Verdict
+from limiter.shells.memory import now_us
 
 if TYPE_CHECKING:
     from limiter.shells import aio, sync
@@ -31,6 +33,7 @@ log = logging.getLogger("limiter")
 
 _PER_CALL = frozenset({"requests", "concurrency"})
 SPREAD_MAX_US = 250_000
+SERVED_US = 1_000_000  # how often it is told that calls are served whose answers nobody sees
 WAIT_MAX_US = 3_600_000_000  # longer waits are asked about again: one refusal an hour is cheap
 
 
@@ -38,63 +41,10 @@ class UnsettledWarning(UserWarning):
     """Warn that a reservation ended without being settled, so that its estimate counts as used."""
 
 
-def used_amounts(used: object, amounts: Mapping[str, object]) -> dict[str, int]:
-    """Return what was used, by dimension, from a response, a number of tokens, or amounts.
-
-    Raises:
-        ConfigError: `used` says nothing of usage, or an amount is no whole number.
-    """
-    found: dict[str, int] = {}
-    if isinstance(used, Mapping) and "usage" not in used and usage_of(used) is None:
-        found = check_cost(used)
-    elif used is not None:
-        usage = usage_of(used)
-        if usage is None:
-            raise ConfigError(
-                f"There is no usage in {type(used).__name__}: pass a response that has one, "
-                "a number of tokens, or amounts as settle(tokens=812)."
-            )
-        found = by_dimension(usage)
-    return found | check_cost(amounts)
-
-
-def by_dimension(usage: Usage) -> dict[str, int]:
-    """Return the amounts that a usage tells, for the dimensions a quota may limit."""
-    told = {
-        "tokens": usage.total,
-        "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens,
-    }
-    return {name: amount for name, amount in told.items() if amount is not None}
-
-
-# Raised before anything was sent, by httpx, httpx2 and the openai client that wraps them.
-_NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol",
-                         "ConnectionRefusedError", "gaierror"})  # fmt: skip
-
-
-def used_by_failure(error: BaseException, estimate: Mapping[str, int]) -> dict[str, int]:
-    """Return what a call that raised has used, by what the exception says.
-
-    Never sent: nothing. An HTTP status: what the provider counts for it. Anything else: the
-    estimate, because the call may have been made.
-    """
-    if isinstance(error, LimiterError):
-        return charged_by_failure(None, estimate)
-    causes: BaseException | None = error
-    while causes is not None:
-        if type(causes).__name__ in _NEVER_SENT:
-            return charged_by_failure(None, estimate)
-        # Not the context: there stands what the caller was handling, maybe of another call.
-        causes = causes.__cause__
-    status = getattr(error, "status_code", None)
-    if not isinstance(status, int):
-        status = getattr(getattr(error, "response", None), "status_code", None)
-    return charged_by_failure(status, estimate) if isinstance(status, int) else dict(estimate)
-
-
 class _Held:
     """Hold what both kinds of reservation know."""
+
+    _shell: Any
 
     def __init__(self, lane: Any, request: Request) -> None:
         self._lane = lane
@@ -104,11 +54,18 @@ class _Held:
         self._n = request.n
         self._quotas = request.asking.quotas
         self._choices: Choices | None = None
+        self._provider = "openai"
+        self._is_told = False  # the fleet has heard how the call was answered
         self.state = "held"
 
     def chosen_by(self, choices: Choices) -> Self:
         """Let its end be known to the one who chose its quota among others."""
         self._choices = choices
+        return self
+
+    def answered_by(self, provider: str) -> Self:
+        """Let what is heard of the call's end be read as this provider writes it."""
+        self._provider = provider
         return self
 
     @property
@@ -130,6 +87,11 @@ class _Held:
     def tenant(self) -> str:
         """Return the tenant on whose behalf it was granted; "" for nobody's."""
         return self._request.asking.tenant
+
+    @property
+    def patience_s(self) -> float | None:
+        """Return how long its priority lets a call wait that does not say it; None: for ever."""
+        return self._definition.patience_s.get(self.priority)
 
     @property
     def id(self) -> str:
@@ -165,6 +127,68 @@ class _Held:
             stacklevel=3,
         )
 
+    def settle_soon(self, actual: Mapping[str, int] | None, late: Verdict | None = None) -> None:
+        """Settle (None: cancel) without waiting for the answer; for ends that must not block.
+
+        Args:
+            actual: what was used.
+            late: what is to be reported then, of levels that were read at the end of the call.
+        """
+        if self._end("cancelled" if actual is None else "settled"):
+            self._shell.post(self._lane, ops.finish(self._n, actual, self._quotas))
+            if late is not None:
+                self.report_soon(late)
+
+    def report_soon(self, verdict: Verdict) -> None:
+        """Let the fleet know what the provider answered, without waiting.
+
+        Before the reservation is settled: the answer's levels are compared with those at its grant.
+        It travels with the next batch; limits that changed take two round trips before.
+        """
+        self._shell.report(self._lane, self._report(verdict))
+
+    def observe(self, answer: object, status: int = 200, provider: str = "openai") -> None:
+        """Let the fleet know what the provider answered, where nothing else sees it; never waits.
+
+        `settle()` does it for responses that carry headers, and the end of a `with` block for an
+        exception. Best before the reservation is settled. What says nothing is ignored.
+
+        Args:
+            answer: a response with headers, an exception that carries one, or headers alone.
+            status: that headers alone came with.
+            provider: whose they are.
+        """
+        verdict = verdict_of(answer, status, provider)
+        if verdict is not None:
+            self.report_soon(verdict)
+
+    def hush(self) -> None:
+        """Let the settling say nothing of how the call was answered: that is told otherwise."""
+        self._is_told = True
+
+    def hear(self, result: object, *, always: bool = False) -> Verdict | None:
+        """Report what a call that was answered returned; return what is to be told at its end.
+
+        A response that carries headers is reported. Of others it is known that they were served:
+        that is told now and then, and at once after a failure, so that a circuit closes; `always`:
+        each time, because each adds to what may be repeated.
+        """
+        verdict = None if result is None else verdict_of_result(result, self._provider)
+        if verdict is not None and verdict.when == "end":
+            return verdict
+        if verdict is not None:
+            self.report_soon(verdict)
+        if not self._is_told:
+            now = now_us()
+            if always or now >= self._line.served_us.get(self._quotas, 0) + SERVED_US:
+                self._line.served_us[self._quotas] = now
+                self.report_soon(Verdict(Outcome.SERVED))
+        return None
+
+    def _amounts(self, used: object, amounts: Mapping[str, object]) -> dict[str, int]:
+        dims = self._definition.dims if isinstance(used, Mapping) else ()
+        return used_amounts(used, amounts, [dim.rpartition("/")[2] for dim in dims])
+
     def _used_by(self, error: BaseException) -> dict[str, int]:
         if self._choices:
             self._choices.failed(self.quota, error)
@@ -175,6 +199,9 @@ class _Held:
 
         OpenAI's guide to error codes: "wait at least that long and add a small random delay".
         """
+        self._is_told = True
+        if verdict.outcome is not Outcome.SERVED:
+            self._line.served_us.pop(self._quotas, None)
         if verdict.wait_us:
             spread_us = min(SPREAD_MAX_US, verdict.wait_us // 10)
             wait_us = min(WAIT_MAX_US, verdict.wait_us + random.randint(0, spread_us))
@@ -214,15 +241,21 @@ class Reservation(_Held):
         estimate.
 
         Args:
-            used: an openai response (chat, responses, embeddings), a mapping with `usage`, a
-                mapping of dimensions, or a number of tokens.
+            used: an openai response (chat, responses, embeddings), a raw one (its headers are
+                reported), a mapping with `usage`, a mapping of dimensions, or a number of tokens.
             **amounts: by dimension, as `tokens=812`.
 
         Raises:
             ConfigError: there is no usage in `used`; the reservation is still held.
             StoreError: the store is away; what was used will be told when it is back.
         """
-        actual = used_amounts(used, amounts)
+        actual = self._amounts(used, amounts)
+        late = self.hear(used) if self.state == "held" else None
+        self._settle(actual)
+        if late is not None:
+            self.report_soon(late)
+
+    def _settle(self, actual: Mapping[str, int]) -> None:
         if self._end("settled"):
             self._note(self._shell.run(self._lane, ops.finish_gen(self._n, actual, self._quotas)))
 
@@ -230,19 +263,6 @@ class Reservation(_Held):
         """Give everything back, because nothing was sent. One round trip; once."""
         if self._end("cancelled"):
             self._note(self._shell.run(self._lane, ops.finish_gen(self._n, None)))
-
-    def settle_soon(self, actual: Mapping[str, int] | None) -> None:
-        """Settle (None: cancel) without waiting for the answer; for ends that must not block."""
-        if self._end("cancelled" if actual is None else "settled"):
-            self._shell.post(self._lane, ops.finish(self._n, actual, self._quotas))
-
-    def report_soon(self, verdict: Verdict) -> None:
-        """Let the fleet know what the provider answered, without waiting.
-
-        Before the reservation is settled: the answer's levels are compared with those at its grant.
-        It travels with the next batch; limits that changed take two round trips before.
-        """
-        self._shell.report(self._lane, self._report(verdict))
 
     def record_output(self, key: OutputKey, tokens: int) -> None:
         """Let the fleet know how long the answer became, for the estimates of calls like this one.
@@ -252,11 +272,13 @@ class Reservation(_Held):
         with self._lane.lock:
             self._observe(key, tokens)
 
-    def settle_from_finalizer(self, actual: Mapping[str, int] | None) -> None:
+    def settle_from_finalizer(
+        self, actual: Mapping[str, int] | None, late: Verdict | None = None
+    ) -> None:
         """Settle (None: cancel) from a `__del__`, which may run while our own lock is held."""
         with contextlib.suppress(RuntimeError):  # the interpreter ends
             # Not threading.Thread: starting one takes locks that this thread may hold too.
-            _thread.start_new_thread(self.settle_soon, (actual,))
+            _thread.start_new_thread(self.settle_soon, (actual, late))
 
     def __enter__(self) -> Self:
         return self
@@ -271,9 +293,10 @@ class Reservation(_Held):
             self._warn_unsettled()
             self.settle()
             return
+        self.observe(error, provider=self._provider)
         # The caller's exception matters more than a store that is away.
         with contextlib.suppress(StoreError):
-            self.settle(self._used_by(error))
+            self._settle(self._used_by(error))
 
 
 class AsyncReservation(_Held):
@@ -288,7 +311,13 @@ class AsyncReservation(_Held):
 
         It happens even if the task is cancelled meanwhile.
         """
-        actual = used_amounts(used, amounts)
+        actual = self._amounts(used, amounts)
+        late = self.hear(used) if self.state == "held" else None
+        await self._settle(actual)
+        if late is not None:
+            self.report_soon(late)
+
+    async def _settle(self, actual: Mapping[str, int]) -> None:
         if self._end("settled"):
             steps = ops.finish_gen(self._n, actual, self._quotas)
             self._note(await self._shell.run(self._lane, steps))
@@ -299,23 +328,22 @@ class AsyncReservation(_Held):
             steps = ops.finish_gen(self._n, None)
             self._note(await self._shell.run(self._lane, steps))
 
-    def settle_soon(self, actual: Mapping[str, int] | None) -> None:
-        """Settle (None: cancel) without waiting for the answer; for ends that must not block."""
-        if self._end("cancelled" if actual is None else "settled"):
-            self._shell.post(self._lane, ops.finish(self._n, actual, self._quotas))
-
-    def report_soon(self, verdict: Verdict) -> None:
-        """Let the fleet know what the provider answered; see `Reservation.report_soon`."""
-        self._shell.report(self._lane, self._report(verdict))
+    async def report(self, verdict: Verdict) -> None:
+        """Let the fleet know it before this one asks again; waits where limits are taken over."""
+        lesson = self._shell.report(self._lane, self._report(verdict))
+        if lesson is not None:
+            await asyncio.shield(lesson)
 
     def record_output(self, key: OutputKey, tokens: int) -> None:
         """Let the fleet know how long the answer became; see `Reservation.record_output`."""
         self._observe(key, tokens)
 
-    def settle_from_finalizer(self, actual: Mapping[str, int] | None) -> None:
+    def settle_from_finalizer(
+        self, actual: Mapping[str, int] | None, late: Verdict | None = None
+    ) -> None:
         """Settle (None: cancel) from a `__del__`, which may run in any thread."""
         with contextlib.suppress(RuntimeError):  # the loop is closed
-            self._shell.loop.call_soon_threadsafe(self.settle_soon, actual)
+            self._shell.loop.call_soon_threadsafe(self.settle_soon, actual, late)
 
     async def __aenter__(self) -> Self:
         return self
@@ -330,8 +358,10 @@ class AsyncReservation(_Held):
             self._warn_unsettled()
             await self.settle()
         elif isinstance(error, Exception):
+            if (verdict := verdict_of(error, provider=self._provider)) is not None:
+                await self.report(verdict)
             with contextlib.suppress(StoreError):
-                await self.settle(self._used_by(error))
+                await self._settle(self._used_by(error))
         else:
             # A cancelled task must not wait; what it used is told all the same.
             self.settle_soon(self._used_by(error))

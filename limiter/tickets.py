@@ -16,6 +16,7 @@ from collections.abc import AsyncIterable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeGuard
 
+from limiter.choosing import soonest
 from limiter.core import ops
 from limiter.core.layout import Status
 from limiter.core.request import Request
@@ -197,7 +198,8 @@ def first_granted(
     """Wait until one of several calls is granted; the others leave their lines.
 
     Raises:
-        LimitExceeded, StoreError: the time is over, or none of them can be granted: the last reason.
+        LimitExceeded, StoreError: the time is over, or none of them can be granted: the reason that is
+            over first.
     """
     race = _Race()
     try:
@@ -234,6 +236,7 @@ class _Race:
 
     def __init__(self) -> None:
         self.left: list[tuple[Any, Request]] = []
+        self._reasons: list[LimitExceeded] = []
         self._timeout_s: float | None = 0.0
         self._began = time.monotonic()
 
@@ -260,8 +263,9 @@ class _Race:
         lane, request = ended
         try:
             ops.granted(lane.line.definition, request, self._timeout_s)
-        except LimitExceeded:
+        except LimitExceeded as exc:
+            self._reasons.append(exc)
             if self.left:
                 return False
-            raise
+            raise soonest(self._reasons) from None
         return True

@@ -16,13 +16,13 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from limiter.amounts import used_by_failure
 from limiter.cli import results
 from limiter.cli.lines import Call, read_line
 from limiter.cli.results import Answer
 from limiter.cli.retries import Verdict, judge, keeps_tokens, pause_s
 from limiter.errors import LimiterError, LineFull, StoreError
 from limiter.providers import model_of, profile, route
-from limiter.reservation import used_by_failure
 
 if TYPE_CHECKING:
     import httpx2

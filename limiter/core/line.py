@@ -63,6 +63,7 @@ class Line:
         self.held: set[int] = set()
         self.outdated = False  # the definition must be read again before the next batch
         self.lessons = Lessons()
+        self.served_us: dict[tuple[str, ...], int] = {}  # by quotas: when it was told of a success
         self.forecasts = Forecasts() if forecasts is None else forecasts
         self._number = 0
         self._numbers = count(1)  # may be drawn from without the mutual exclusion

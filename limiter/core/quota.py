@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
+from functools import lru_cache
 from typing import Literal, NamedTuple, TypeVar
 
 from limiter.core.exact import DAY_S, LONGEST_S, SCALED_MAX, below, decimal, positive, whole
@@ -157,11 +158,7 @@ class Limit:
 
         500 a minute are 1/120,000 in a microsecond, of which no script could use a part.
         """
-        num, den = self.rate.numerator, self.rate.denominator
-        if not num:
-            return num, den
-        finer = max(1, min(-(-_STEPS // num), _STEPS_MAX // (self.ceiling * den)))
-        return num * finer, den * finer
+        return _scaled(self)
 
     def floor(self, part: float) -> int:
         """Say how many units are left in the bucket when only this part of its capacity is."""
@@ -183,6 +180,16 @@ class Limit:
         if not rate:
             raise ConfigError(f"A share of {part:g} of {self.label!r} is too small: raise share.")
         return Share(rate.numerator, rate.denominator, int(self.capacity * exact))
+
+
+@lru_cache(maxsize=4096)
+def _scaled(limit: Limit) -> tuple[int, int]:
+    """Work it out once: each answer of a provider is compared with its limits by it."""
+    num, den = limit.rate.numerator, limit.rate.denominator
+    if not num:
+        return num, den
+    finer = max(1, min(-(-_STEPS // num), _STEPS_MAX // (limit.ceiling * den)))
+    return num * finer, den * finer
 
 
 # What a quota without numbers has until the provider has told some: one call, and more as they succeed.

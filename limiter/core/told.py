@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from fractions import Fraction
 
 from limiter.core import layout
 from limiter.core.definition import Definition
@@ -102,8 +101,8 @@ def _used(limit: Limit, seen: Seen) -> int | None:
     _, den = limit.scaled
     if not seen.is_bucket or seen.full_us is None:
         return None if seen.remaining is None else _bounded((limit.capacity - seen.remaining) * den)
-    taken = Fraction(seen.full_us * seen.amount * den, seen.period_us)
-    return _bounded(int(taken) + (limit.amount - seen.amount) * den)
+    taken = seen.full_us * seen.amount * den // seen.period_us
+    return _bounded(taken + (limit.amount - seen.amount) * den)
 
 
 def _bounded(scaled: int) -> int:

@@ -241,8 +241,9 @@ class AsyncShell:
         lane.line.post(request)
         self._kick(lane)
 
-    def report(self, lane: Lane, request: Request) -> None:
-        """Say what the provider answered; nobody waits for it. Limits that it told are taken over first."""
+    def report(self, lane: Lane, request: Request) -> asyncio.Task[None] | None:
+        """Say what the provider answered; return the task that takes over limits before, if any."""
+        task = None
         name = ops.pupil(lane.line, request, now_us())
         if name is not None and not self._closed:
             task = self.loop.create_task(self._learn(lane, name, request))
@@ -254,15 +255,13 @@ class AsyncShell:
             # What the call used is told soon; both can travel together.
             lane.line.post(request)
             self.loop.call_later(ops.REPORT_S, self._send, lane)
+        return task
 
     async def _learn(self, lane: Lane, name: str, request: Request) -> None:
-        steps = ops.learn_gen(lane.line.definition.name, name, ops.told(request))
-        try:
-            learned = await self._define(lane.line.definition.name, steps)
-        except StoreError:
-            learned = None  # the next answer tells it again
-        if learned is not None:
-            lane.line.redefine(learned)
+        unit = lane.line.definition.name
+        with contextlib.suppress(StoreError):  # the next answer tells it again
+            if learned := await self._define(unit, ops.learn_gen(unit, name, ops.told(request))):
+                lane.line.redefine(learned)
         self.post(lane, request)
 
     def _send(self, lane: Lane) -> None:

@@ -3,9 +3,11 @@
     client = OpenAI(http_client=limiter.http_client())     # a new client
     limiter.instrument(client)                              # one that exists
 
-Each attempt, the client's own retries too, is reserved before it is sent and settled when its
-answer is known: at the end of the body, at `[DONE]` or `response.completed` of a stream, or when
-the caller leaves it or it breaks. Realtime and other WebSocket calls do not pass here.
+Each attempt is reserved before it is sent, its answer is reported to the fleet, and it is settled
+when that is known: at the end of the body, at `[DONE]` or `response.completed` of a stream, or when
+the caller leaves it or it breaks. What failed and is worth it is repeated here, once for all, so
+that the client's own retries have nothing left to do. Realtime and other WebSocket calls do not
+pass here.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from limiter.api import AsyncLimiter, Limiter
     from limiter.providers import Provider, Rule
+    from limiter.retrying import Retry
     from limiter.transport.rules import Unmatched
 
 C = TypeVar("C")
@@ -32,6 +35,7 @@ def http_client(
     tenant: str | None = None,
     fail_fast: bool = True,
     output_quantile: float | None = 0.9,
+    retry: Retry | bool | None = True,
     family: str | None = None,
     http_timeout: Any = None,
     **client_settings: Any,
@@ -45,8 +49,9 @@ def http_client(
             `openrouter`, `self-hosted`, `generic`, or a profile of your own
             (`limiter.providers.Accounting`). None: by the URL's host, `openai` where it is unknown.
         rule: how that provider counts, see `limiter.estimate`.
-        timeout: seconds that a call may wait in line; 0: not at all; None: what its priority says,
-            else as long as it takes. No timeout of HTTP or of the openai client cuts this wait.
+        timeout: seconds that a call may wait in line, all its attempts together; 0: not at all;
+            None: what its priority says, else as long as it takes. No timeout of HTTP or of the
+            openai client cuts this wait.
         quota: the quota of all calls. None: by the model that the body names, or the deployment
             in Azure's path, among the limiter's quotas and their `models`.
         unmatched: what becomes of a call that no quota is for: `error`, or `pass` (unlimited).
@@ -57,6 +62,9 @@ def http_client(
         output_quantile: where the expected answer is reserved (see "Which estimate?" in the README), what
             is reserved for it was enough for this part of the answers to calls like it, by what the
             whole fleet has seen. None: nothing is learned.
+        retry: how often, and for how long, failed calls are repeated: `limiter.Retry(…)`; True: as
+            `Retry()` says; None or False: not here, but by the SDK. What is repeated here the SDK
+            does not repeat again.
         family: `httpx2` or `httpx`. None: the one that the installed openai is built on.
         http_timeout: the `timeout` of the client. None: 600 s, 5 s to connect, as openai's own.
         **client_settings: whatever else the family's client takes, as `transport`, `proxy`,
@@ -65,12 +73,14 @@ def http_client(
     Raises:
         ConfigError: a setting is wrong, or the family is not installed.
     """
+    from limiter.retrying import Retry
     from limiter.transport import clients
     from limiter.transport.rules import Rules
 
     rules = Rules(
-        provider, rule, timeout, quota, unmatched, priority, tenant, fail_fast, output_quantile
-    )
+        provider, rule, timeout, quota, unmatched, priority, tenant, fail_fast, output_quantile,
+        Retry.of(retry),
+    )  # fmt: skip
     if http_timeout is not None:
         client_settings["timeout"] = http_timeout
     return clients.build(limiter, rules, family, client_settings)
@@ -89,6 +99,7 @@ def instrument(
     tenant: str | None = None,
     fail_fast: bool = True,
     output_quantile: float | None = 0.9,
+    retry: Retry | bool | None = True,
 ) -> C:
     """Limit every call of a client that exists, and of its `with_options()` copies; return it.
 
@@ -107,15 +118,18 @@ def instrument(
         tenant: of all calls, unless their headers say otherwise.
         fail_fast: fail at once when the wait is expected to be longer than `timeout`.
         output_quantile: how many of the answers what is reserved for one was enough for.
+        retry: how often, and for how long, failed calls are repeated.
 
     Raises:
         ConfigError: it is no such client, is limited already otherwise, or a setting is wrong.
     """
+    from limiter.retrying import Retry
     from limiter.transport import clients
     from limiter.transport.rules import Rules
 
     rules = Rules(
-        provider, rule, timeout, quota, unmatched, priority, tenant, fail_fast, output_quantile
-    )
+        provider, rule, timeout, quota, unmatched, priority, tenant, fail_fast, output_quantile,
+        Retry.of(retry),
+    )  # fmt: skip
     clients.limit(getattr(client, "_client", client), limiter, rules)
     return client

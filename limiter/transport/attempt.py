@@ -10,7 +10,17 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from limiter.providers import Profile, Rule, Tap, Usage
+from limiter.observing import is_unanswered
+from limiter.providers import (
+    Profile,
+    Rule,
+    Tap,
+    Usage,
+    Verdict,
+    judge,
+    judge_stream_error,
+    no_answer,
+)
 from limiter.providers.bodies import answers
 from limiter.transport.coding import Decoder
 
@@ -67,6 +77,7 @@ class Attempt:
         self._decoder: Decoder | None = None
         self._tap: Tap | None = None
         self._answer: bytearray | None = None
+        self._is_troubled = False
         self._output_tokens: int | None = None
 
     def forget_learned(self) -> bool:
@@ -80,6 +91,10 @@ class Attempt:
         learned = self.cost
         self.cost = self._profile.estimate(self._path, self._body or {}, rule=self._rule) or learned
         return any(n < learned.get(name, 0) for name, n in self.cost.items())
+
+    def unanswered(self, error: BaseException) -> Verdict | None:
+        """Say what an exception means that came instead of an answer; None: it is the caller's."""
+        return no_answer(error) if is_unanswered(error) else None
 
     def failed(self, error: BaseException) -> Mapping[str, int] | None:
         """Say what was used by a request that got no response; None: it was never sent."""
@@ -98,6 +113,27 @@ class Attempt:
             self._answer = bytearray()
         if self._tap or self._answer is not None:
             self._decoder = Decoder(headers.get("content-encoding", ""))
+
+    def judged(self, headers: Mapping[str, str], content: bytes | None = None) -> Verdict:
+        """Say what the answer means for everybody; `content` is an error's body."""
+        body = self._body or {}
+        model = body.get("model")
+        return judge(
+            self._status,
+            headers,
+            content,
+            provider=self._profile.name,
+            path=self._path,
+            stream=body.get("stream") is True,
+            model=model if isinstance(model, str) else "",
+        )
+
+    def trouble(self) -> Verdict | None:
+        """Say, once, what an error inside the stream means; None: there is no news of one."""
+        if self._tap is None or self._tap.error is None or self._is_troubled:
+            return None
+        self._is_troubled = True
+        return judge_stream_error(self._tap.error, self._profile.name)
 
     def saw(self, chunk: bytes) -> bool:
         """Take a piece of the answer as it went over the wire; say whether that was its end."""

@@ -13,8 +13,9 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from limiter.errors import ConfigError
-from limiter.transport import flow
-from limiter.transport.flow import Http, Limited
+from limiter.transport import flow, streams
+from limiter.transport.effects import Http
+from limiter.transport.flow import Limited
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,21 +32,22 @@ _CONNECTIONS, _KEPT_ALIVE = 1000, 100
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Hold a family's module, and our classes with its bases."""
+    """Hold a family's module, our classes with its bases, and its stream of bytes."""
 
     module: Any
     sync_transport: type
     async_transport: type
     sync_stream: type
     async_stream: type
+    whole: type
 
     def limited(self, inner: Http, limiter: Any, rules: Rules, *, is_async: bool) -> Limited:
         """Wrap a transport."""
         made: Limited
         if is_async:
-            made = self.async_transport(inner, limiter, rules, self.async_stream)
+            made = self.async_transport(inner, limiter, rules, self.async_stream, self.whole)
         else:
-            made = self.sync_transport(inner, limiter, rules, self.sync_stream)
+            made = self.sync_transport(inner, limiter, rules, self.sync_stream, self.whole)
         return made
 
 
@@ -70,8 +72,9 @@ def family(name: str) -> Family:
         module,
         made(flow.SyncTransport, module.BaseTransport),
         made(flow.AsyncTransport, module.AsyncBaseTransport),
-        made(flow.SyncStream, module.SyncByteStream),
-        made(flow.AsyncStream, module.AsyncByteStream),
+        made(streams.SyncStream, module.SyncByteStream),
+        made(streams.AsyncStream, module.AsyncByteStream),
+        module.ByteStream,
     )
 
 

@@ -1,86 +1,212 @@
-"""One attempt from reserving to settling, written once; below it the two ways to carry it out.
+"""One call from reserving to settling, written once; below it the two ways to carry it out.
 
     reserve ── refused ──> the limiter's error, nothing was sent
-       │
-     send ──── no response ──> settle by what the failure says
+       │ ^
+       │ └────────────────────────────────────────────────────────────────┐
+     send ──── no answer ──> report, settle by what the failure says ──> worth it: pause, again
+       │  └─── an error ───> read, report, settle by its status ────────────┘ └─> else: the end
+    report
        │
     follow: the caller reads, we look on ── [DONE] · end · break · close ──> settle, once
 
-The caller gets the response and every byte as they came. A transport and a stream exist four times
-(sync and asyncio, httpx and httpx2); all of them are here, `family` only gives them their bases.
+The caller gets the last response and every byte as they came; a response that has begun to be
+delivered is never replaced by another. Transports exist four times (sync and asyncio, httpx and
+httpx2); `family` only gives them their bases.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from limiter.errors import LimiterError, NeverFits, StoreError
-from limiter.transport import coding
-from limiter.transport.raised import through_openai
+from limiter.errors import LimiterError, NeverFits
+from limiter.observing import is_repeat
+from limiter.providers import Outcome
+from limiter.retrying import Course
+from limiter.transport import coding, raised, streams
+from limiter.transport.effects import (
+    Effect,
+    Follow,
+    Http,
+    Pause,
+    Read,
+    Report,
+    Reserve,
+    Send,
+    Settle,
+    Steps,
+    Told,
+)
+from limiter.transport.rules import is_kept
 
 if TYPE_CHECKING:
     from limiter.api import AsyncLimiter, Limiter
-    from limiter.reservation import AsyncReservation, Reservation
+    from limiter.providers import Verdict
     from limiter.transport.attempt import Attempt
     from limiter.transport.rules import Rules
 
 log = logging.getLogger("limiter")
 
-# Httpx's requests, responses, streams and transports: two unrelated families of the same shape.
-Http = Any
+_COUNT = "x-stainless-retry-count"
 
 
-@dataclass(frozen=True, slots=True)
-class Reserve:
-    """Ask the driver for a reservation."""
+class _Ended(NamedTuple):
+    """Hold how an attempt ended.
 
-    attempt: Attempt
+    Attributes:
+        response, error: one of them.
+        verdict: what that means; None: nothing that another attempt could mend.
+        follow: what is left to do while a response is read.
+        is_whole: its body was read, if it had to be.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Ask the driver to send the request, and for its response."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settle:
-    """Ask the driver to end a reservation; None: nothing was used."""
-
-    held: Any
-    used: Mapping[str, int] | None
+    response: Http = None
+    error: Exception | None = None
+    verdict: Verdict | None = None
+    follow: Follow | None = None
+    is_whole: bool = True
 
 
 def attempt_gen(
     rules: Rules, limiter: Limiter | AsyncLimiter, request: Http
-) -> Generator[Reserve | Send | Settle, Any, tuple[Http, Attempt | None, Any]]:
-    """Run an attempt until its response has begun; return it with what is left to settle."""
+) -> Steps[tuple[Http, Follow | None]]:
+    """Run a call until the response that its caller gets has begun; say what is left to do."""
     attempt = rules.attempt(request, limiter.quotas, limiter.expected_output)
     if attempt is None:
-        return (yield Send()), None, None
+        return (yield Send()), None
     accepted = request.headers.get("accept-encoding")
     if accepted is not None:
         request.headers["accept-encoding"] = coding.acceptable(accepted)
+    course = None if rules.retry is None else Course(rules.retry)
+    if course:
+        course.asks()
     try:
-        held = yield Reserve(attempt)
+        held = yield Reserve(attempt, attempt.asked)
     except NeverFits:
         if not attempt.forget_learned():
             raise
-        held = yield Reserve(attempt)
+        held = yield Reserve(attempt, attempt.asked)
+    if course:
+        course.granted()
+    ended = yield from _once_gen(attempt, held)
+    if course and ended.verdict and is_kept(request) and not is_repeat(request.headers):
+        ended = yield from _repeat_gen(attempt, held, request, course, ended)
+    if ended.error is not None:
+        raise ended.error
+    return ended.response, ended.follow
+
+
+def _once_gen(attempt: Attempt, held: Any) -> Steps[_Ended]:
+    """Send a request that was granted, and let the fleet know how it was answered."""
     try:
         response = yield Send()
-    except Exception as exc:
+    except Exception as exc:  # noqa: BLE001 - it is judged by its name, and raised in the end
+        verdict = attempt.unanswered(exc)
+        if verdict is None:
+            held.hush()
+        else:
+            yield Report(held, verdict)
         yield Settle(held, attempt.failed(exc))
-        raise
+        return _Ended(error=exc, verdict=verdict)
     except BaseException:
         # A cancelled task must not wait, and may have been heard.
         held.settle_soon(attempt.cost)
         raise
     attempt.answered(response.status_code, response.headers)
-    return response, attempt, held
+    if response.status_code >= 400:
+        return (yield from _error_gen(attempt, held, response))
+    if response.status_code >= 300:
+        return _Ended(response, follow=Follow(attempt, held))
+    verdict = attempt.judged(response.headers)
+    if verdict.when == "end":
+        held.hush()
+        return _Ended(response, follow=Follow(attempt, held, verdict))
+    yield Report(held, verdict)
+    return _Ended(response, follow=Follow(attempt, held))
+
+
+def _error_gen(attempt: Attempt, held: Any, response: Http) -> Steps[_Ended]:
+    """Read what an error says, and end the reservation."""
+    try:
+        told: Told = yield Read(response, Follow(attempt, held))
+    except BaseException:
+        held.settle_soon(attempt.used())
+        raise
+    verdict = attempt.judged(response.headers, told.content)
+    yield Report(held, verdict)
+    yield Settle(held, attempt.used())
+    return _Ended(response, verdict=verdict, is_whole=told.is_whole)
+
+
+def _repeat_gen(
+    attempt: Attempt, held: Any, request: Http, course: Course, ended: _Ended
+) -> Steps[_Ended]:
+    """Repeat a call that failed for as long as that is worth it.
+
+    Whoever sent the request repeats nothing after that: an answer that is passed on says so.
+
+    Raises:
+        CallFailed: another attempt might help, but there will be none.
+    """
+    patience_s = attempt.asked["timeout"]
+    patience_s = held.patience_s if patience_s is None else patience_s
+    while (verdict := ended.verdict) is not None:
+        is_last = course.retry.attempts == 1 and not _must_be_ours(request, ended)
+        if is_last or not verdict.again or not ended.is_whole:
+            return _last(ended)
+        pause_s = course.pause_s(verdict)
+        if pause_s is None:
+            return _fail(attempt, request, course, ended)
+        log.info("A call on %r is repeated, the next attempt is number %d: %d %s",
+                 attempt.quota, course.attempts + 1, verdict.status, verdict.code)  # fmt: skip
+        if pause_s:
+            yield Pause(pause_s)
+        if _COUNT in request.headers:
+            request.headers[_COUNT] = str(course.attempts)
+        try:
+            held = yield Reserve(attempt, {**attempt.asked, **course.asking(patience_s)})
+        except LimiterError as reason:
+            return _fail(attempt, request, course, ended, reason)
+        course.granted()
+        ended = yield from _once_gen(attempt, held)
+    return ended
+
+
+def _last(ended: _Ended) -> _Ended:
+    """Let an answer be the last one, whatever the SDK that gets it does with its like."""
+    if ended.response is not None:
+        ended.response.headers["x-should-retry"] = "false"
+    return ended
+
+
+def _must_be_ours(request: Http, ended: _Ended) -> bool:
+    """Say whether the SDK would repeat what is passed on: openai's, where there was no answer."""
+    return ended.response is None and raised.is_openai(request.headers)
+
+
+def _fail(
+    attempt: Attempt, request: Http, course: Course, ended: _Ended,
+    reason: LimiterError | None = None,
+) -> _Ended:  # fmt: skip
+    """End a call that was worth another attempt.
+
+    An SDK that is not openai's takes an exception for a lost connection, and begins anew: it gets
+    the answer, where there is one, and raises what its users know.
+    """
+    assert ended.verdict is not None
+    response = ended.response
+    if response is not None and raised.is_other_sdk(request.headers):
+        return _last(ended)
+    if response is not None:
+        response.request = request
+        with contextlib.suppress(Exception):  # of a coding that says what it is not
+            response.read()
+    failure = course.failure(attempt.quota, ended.verdict, response, reason)
+    raise failure from ended.error or reason
 
 
 class Limited:
@@ -92,13 +218,13 @@ class Limited:
         rules: the caller's settings.
     """
 
-    def __init__(self, inner: Http, limiter: Any, rules: Rules, stream: type) -> None:
+    def __init__(self, inner: Http, limiter: Any, rules: Rules, stream: type, whole: type) -> None:
         self.inner, self.limiter, self.rules = inner, limiter, rules
-        self._stream = stream
+        self._stream, self._whole = stream, whole
 
 
 class SyncTransport(Limited):
-    """Carry attempts for threads."""
+    """Carry calls for threads."""
 
     limiter: Limiter
 
@@ -117,25 +243,34 @@ class SyncTransport(Limited):
         except StopIteration as stop:
             return self._follow(*stop.value)
         except LimiterError as exc:
-            raise_through_openai(exc)
+            raise_through_openai(exc, request)
 
-    def _do(self, asked: Reserve | Send | Settle, request: Http) -> Any:
+    def _do(self, asked: Effect, request: Http) -> Any:
         match asked:
-            case Reserve(attempt):
-                return self.limiter.acquire(attempt.quota, attempt.cost, **attempt.asked)
+            case Reserve(attempt, wishes):
+                return self.limiter.acquire(attempt.quota, attempt.cost, **wishes)
             case Send():
                 return self.inner.handle_request(request)
+            case Report(held, verdict):
+                return held.report_soon(verdict)
+            case Read(response, follow):
+                return streams.read(response, self._whole, partial(self._stream, follow=follow))
             case Settle(held, used):
-                return settle(held, used)
+                return streams.settle(held, used)
+            case Pause(seconds):
+                return time.sleep(seconds)
 
-    def _follow(self, response: Http, attempt: Attempt | None, held: Any) -> Http:
-        if attempt is None:
+    def _follow(self, response: Http, follow: Follow | None) -> Http:
+        if follow is None:
             return response
         if hasattr(response, "_content"):  # read before it came here: nobody iterates it again
+            attempt, held, late = follow
             attempt.saw_plain(response.content)
-            settle(held, ended(held, attempt))
+            if (trouble := attempt.trouble()) is not None:
+                held.report_soon(trouble)
+            streams.settle(held, streams.ended(held, attempt), late)
         else:
-            response.stream = self._stream(response.stream, attempt, held)
+            response.stream = self._stream(response.stream, follow)
         return response
 
     def close(self) -> None:
@@ -151,7 +286,7 @@ class SyncTransport(Limited):
 
 
 class AsyncTransport(Limited):
-    """Carry attempts for asyncio tasks."""
+    """Carry calls for asyncio tasks."""
 
     limiter: AsyncLimiter
 
@@ -170,25 +305,36 @@ class AsyncTransport(Limited):
         except StopIteration as stop:
             return await self._follow(*stop.value)
         except LimiterError as exc:
-            raise_through_openai(exc)
+            raise_through_openai(exc, request)
 
-    async def _do(self, asked: Reserve | Send | Settle, request: Http) -> Any:
+    async def _do(self, asked: Effect, request: Http) -> Any:
         match asked:
-            case Reserve(attempt):
-                return await self.limiter.acquire(attempt.quota, attempt.cost, **attempt.asked)
+            case Reserve(attempt, wishes):
+                return await self.limiter.acquire(attempt.quota, attempt.cost, **wishes)
             case Send():
                 return await self.inner.handle_async_request(request)
+            case Report(held, verdict):
+                is_served = verdict.outcome is Outcome.SERVED
+                return held.report_soon(verdict) if is_served else await held.report(verdict)
+            case Read(response, follow):
+                again = partial(self._stream, follow=follow)
+                return await streams.read_async(response, self._whole, again)
             case Settle(held, used):
-                return await settle_async(held, used)
+                return await streams.settle_async(held, used)
+            case Pause(seconds):
+                return await asyncio.sleep(seconds)
 
-    async def _follow(self, response: Http, attempt: Attempt | None, held: Any) -> Http:
-        if attempt is None:
+    async def _follow(self, response: Http, follow: Follow | None) -> Http:
+        if follow is None:
             return response
         if hasattr(response, "_content"):  # read before it came here: nobody iterates it again
+            attempt, held, late = follow
             attempt.saw_plain(response.content)
-            await settle_async(held, ended(held, attempt))
+            if (trouble := attempt.trouble()) is not None:
+                held.report_soon(trouble)
+            await streams.settle_async(held, streams.ended(held, attempt), late)
         else:
-            response.stream = self._stream(response.stream, attempt, held)
+            response.stream = self._stream(response.stream, follow)
         return response
 
     async def aclose(self) -> None:
@@ -203,118 +349,9 @@ class AsyncTransport(Limited):
         await self.inner.__aexit__(*error)
 
 
-class _Followed:
-    """Hold what both kinds of stream know; settle what is dropped without a close."""
-
-    def __init__(self, inner: Http, attempt: Attempt, held: Any) -> None:
-        self._inner, self._attempt, self._held = inner, attempt, held
-
-    def _leave(self) -> None:
-        """Settle without waiting, for one who is interrupted."""
-        if self._held.state == "held":
-            self._held.settle_soon(self._attempt.used())
-
-    def __del__(self) -> None:
-        if self._held.state == "held":
-            self._held.settle_from_finalizer(self._attempt.used())
-
-
-class SyncStream(_Followed):
-    """Pass a response's bytes on, and settle at their end."""
-
-    def __iter__(self) -> Iterator[bytes]:
-        try:
-            for chunk in self._inner:
-                if self._attempt.saw(chunk):
-                    self._finish()
-                yield chunk
-        except Exception:
-            self._finish()
-            raise
-        except BaseException:
-            self._leave()
-            raise
-        self._finish()
-
-    def close(self) -> None:
-        """Settle by what was seen, if that was not done, and close."""
-        try:
-            self._finish()
-        finally:
-            self._inner.close()
-
-    def _finish(self) -> None:
-        if self._held.state == "held":
-            settle(self._held, ended(self._held, self._attempt))
-
-
-class AsyncStream(_Followed):
-    """Pass a response's bytes on, and settle at their end."""
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        chunks = aiter(self._inner)
-        try:
-            async for chunk in chunks:
-                if self._attempt.saw(chunk):
-                    await self._finish()
-                yield chunk
-        except Exception:
-            await self._finish()
-            raise
-        except BaseException:
-            self._leave()
-            raise
-        finally:
-            if isinstance(chunks, AsyncGenerator):
-                await chunks.aclose()
-        await self._finish()
-
-    async def aclose(self) -> None:
-        """Settle by what was seen, if that was not done, and close."""
-        try:
-            await self._finish()
-        finally:
-            await self._inner.aclose()
-
-    async def _finish(self) -> None:
-        if self._held.state == "held":
-            await settle_async(self._held, ended(self._held, self._attempt))
-
-
-def ended(held: Any, attempt: Attempt) -> Mapping[str, int] | None:
-    """Return what a call used; how long its answer became is told along with that."""
-    amounts = attempt.used()
-    if attempt.output_key and attempt.output_tokens is not None:
-        held.record_output(attempt.output_key, attempt.output_tokens)
-    return amounts
-
-
-def settle(held: Reservation, used: Mapping[str, int] | None) -> None:
-    """End a reservation; a store that is away does not cost the caller its answer."""
-    with _warned(held):
-        held.cancel() if used is None else held.settle(**used)
-
-
-async def settle_async(held: AsyncReservation, used: Mapping[str, int] | None) -> None:
-    """End a reservation; see `settle`."""
-    with _warned(held):
-        await (held.cancel() if used is None else held.settle(**used))
-
-
-@contextlib.contextmanager
-def _warned(held: Any) -> Iterator[None]:
-    try:
-        yield
-    except StoreError as exc:
-        log.warning(
-            "The answer of a call on %r is here, but what it used could not be told: %s "
-            "It will be when the store is back.", held.quota, exc,
-        )  # fmt: skip
-
-
-def raise_through_openai(error: LimiterError) -> Any:
+def raise_through_openai(error: LimiterError, request: Http) -> Any:
     """Raise an error of ours as one that the openai client lets through at once."""
-    other = through_openai(error)
+    other = raised.through_openai(error, request)
     if other is error:
         raise error
     raise other from error

@@ -15,6 +15,7 @@ from limiter.core.sketch import OutputKey
 from limiter.errors import ConfigError
 from limiter.providers import Profile, Provider
 from limiter.providers.profile import Rule, check_rule
+from limiter.retrying import Retry
 from limiter.transport import coding
 from limiter.transport.attempt import Attempt
 
@@ -54,6 +55,7 @@ class Rules:
     tenant: str | None = None
     fail_fast: bool = True
     output_quantile: float | None = 0.9
+    retry: Retry | None = None
 
     def __post_init__(self) -> None:
         check_rule(self.rule)
@@ -163,9 +165,14 @@ def _provider(url: Any) -> str:
     return providers.provider_of(url.host, url.path, url.query.decode("ascii", "replace"))
 
 
+def is_kept(request: Any) -> bool:
+    """Say whether a request's body is in memory, so that it can be read, and sent, again."""
+    return hasattr(request, "_content") or type(request.stream).__name__ == "ByteStream"
+
+
 def _body(request: Any) -> Mapping[str, Any] | None:
     """Return the JSON object that a request sends; None for anything else."""
-    if not hasattr(request, "_content") and type(request.stream).__name__ != "ByteStream":
+    if not is_kept(request):
         return None  # reading it would take it from the one who sends it
     content: bytes | None = request.read()
     if packed := request.headers.get("content-encoding", ""):

@@ -9,7 +9,16 @@ import pickle
 
 import pytest
 
-from limiter import ConfigError, Limit, LineFull, NeverFits, Priority, Quota, WaitTimeout
+from limiter import (
+    CircuitOpen,
+    ConfigError,
+    Limit,
+    LineFull,
+    NeverFits,
+    Priority,
+    Quota,
+    WaitTimeout,
+)
 from tests.api.conftest import Face, faces
 from tests.api.test_scenarios import SLOW, slow, until
 
@@ -290,6 +299,67 @@ async def test_a_failing_quota_comes_last(kind: str, store_url: str, name: str) 
         assert (await face.acquire(any_of=names, tokens=10)).quota == names[1]
         face.limiter.avoid(names[0], 0)
         assert (await face.acquire(any_of=names, tokens=10)).quota == names[0]
+
+
+async def break_circuit(face: Face, name: str) -> None:
+    """Let the fleet hear that nobody is served any more."""
+    for _ in range(5):
+        r = await face.acquire(name, tokens=0)
+        r.observe({}, status=401)
+        await face.cancel(r)
+
+
+async def test_any_of_passes_a_brake_and_an_open_circuit(
+    kind: str, store_url: str, name: str
+) -> None:
+    """The first that is neither is taken at once, whatever the order."""
+    async with faces(kind, store_url) as make:
+        names = [f"{name}-{what}" for what in ("open", "braked", "free")]
+        face = make(*(still(each, 100) for each in names))
+        await break_circuit(face, names[0])
+        r = await face.acquire(names[1], tokens=0)
+        r.observe({"retry-after": "3600"}, status=429)
+        await face.cancel(r)
+        for order in (names, names[::-1]):
+            assert (await face.acquire(any_of=order, tokens=1)).quota == names[2]
+        assert await face._do(face.limiter.try_acquire, any_of=names[1:2], tokens=1) is None
+
+
+async def test_an_open_circuit_ends_no_wait_for_the_others(
+    kind: str, store_url: str, name: str
+) -> None:
+    """It refuses the call, which goes on waiting where it may be granted."""
+    async with faces(kind, store_url) as make:
+        names = [f"{name}-open", f"{name}-busy"]
+        face = make(*(still(each, 10) for each in names))
+        await break_circuit(face, names[0])
+        held = await face.acquire(names[1], tokens=10)
+        for order in (names, names[::-1]):
+            waiting = asyncio.create_task(face.acquire(any_of=order, tokens=5))
+            await lined(face, names[1], 1)
+            await face.cancel(held)
+            held = await waiting
+            assert held.quota == names[1]
+            await face.cancel(held)
+            held = await face.acquire(names[1], tokens=10)
+
+
+@pytest.mark.parametrize("timeout", [None, 0])
+async def test_where_all_circuits_are_open_the_first_to_close_counts(
+    kind: str, store_url: str, name: str, timeout: float | None
+) -> None:
+    """Law: nobody waits for a quota that refuses; the error says when one call is let through."""
+    async with faces(kind, store_url) as make:
+        names = [f"{name}-{i}" for i in range(3)]
+        face = make(*(still(each, 100) for each in names))
+        for each in (names[1], names[0], names[2]):
+            await break_circuit(face, each)
+        for order in (names, names[::-1]):
+            with pytest.raises(CircuitOpen) as caught:
+                await face.acquire(any_of=order, tokens=1, timeout=timeout)
+            assert caught.value.quota == names[1]
+        for each in names:
+            await lined(face, each, 0)
 
 
 async def test_what_is_set_centrally_reaches_everybody(

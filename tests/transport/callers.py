@@ -33,6 +33,11 @@ def still(name: str, **settings: Any) -> Quota:
     return Quota(name, limits=limits, concurrency=SLOTS, **settings)
 
 
+def live(name: str) -> Quota:
+    """Make a quota that refills at once, as far as a test can tell."""
+    return Quota(name, rpm=60_000, tpm=6_000_000, headroom=0)
+
+
 class Caller:
     """Hold a limiter with one quota, whose name is also the model's, and clients that it limits."""
 
@@ -62,6 +67,7 @@ class Caller:
             "unmatched",
             "transport",
             "output_quantile",
+            "retry",
         )
         settings = {key: options.pop(key) for key in names if key in options}
         if "http_client" not in options:
@@ -116,6 +122,10 @@ class Caller:
         while not holds():
             assert time.monotonic() < give_up_at, self.used()
             self.run(asyncio.sleep(0.005)) if self.is_async else time.sleep(0.005)
+
+    def live(self) -> Quota:
+        """Make this caller's quota one that refills at once; before it is used."""
+        return live(self.model)
 
     def close(self) -> None:
         for client in self._clients:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
@@ -12,11 +13,12 @@ Answer = Callable[["_Handler"], None]
 
 
 class Asked(NamedTuple):
-    """Hold a request as it came, its headers' names in lower case."""
+    """Hold a request as it came, its headers' names in lower case, `at` by the monotonic clock."""
 
     path: str
     headers: dict[str, str]
     content: bytes
+    at: float
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -25,7 +27,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}
-        asked = Asked(self.path, headers, self._content())
+        asked = Asked(self.path, headers, self._content(), time.monotonic())
         self.scripted.requests.append(asked)
         number = len(self.scripted.requests) - 1
         answers = self.scripted.answers

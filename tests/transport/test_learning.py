@@ -121,7 +121,7 @@ def test_only_answers_that_ended_whole_are_learned_from(caller, scripted):
     ]  # fmt: skip
     good = [whole(completion(90))] * (LEAST - 1)
     server = scripted(*(answer for answer, _ in bad), *good, streamed([event("a")], end="wait"))
-    client = caller.client(server.base_url, **PROVIDER)
+    client = caller.client(server.base_url, **PROVIDER, retry=None)
     for _, options in bad:
         with contextlib.suppress(openai.APIError, httpx.HTTPError, httpx2.HTTPError):
             answer = caller.chat(client, max_tokens=CAP, **options)
@@ -192,8 +192,9 @@ def test_a_wrong_estimate_is_settled_to_what_was_used(caller, mock):
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
-def test_learning_makes_no_round_trip(url, name, mock, mode):
+def test_learning_makes_no_round_trip(url, name, mock, mode, monkeypatch):
     """Lengths travel with the settling, questions with the reservation: two commands for each call."""
+    monkeypatch.setattr("limiter.core.ops.REPORT_S", 60.0)  # answers are reported along with that
     caller = Caller(mode, "httpx2", url, name)
     client = caller.client(mock.base_url, **PROVIDER)
     caller.chat(client, max_tokens=CAP)

@@ -126,7 +126,7 @@ def test_a_slot_comes_back_however_the_call_ends(user, scripted, status):
     """Where calls under way are limited, the next one may start when this one is over."""
     usage = {"prompt_tokens": 40, "completion_tokens": 9, "total_tokens": 49}
     server = scripted(whole({"usage": usage}, status))
-    asks = user("deepseek-chat", provider="deepseek", timeout=0)
+    asks = user("deepseek-chat", provider="deepseek", timeout=0, retry=None)
     body = {"model": "deepseek-chat", "messages": [{"role": "user", "content": TEXT}]}
     for number in (1, 2):
         assert asks.post(f"{server.base_url}/chat/completions", body) == status

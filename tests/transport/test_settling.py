@@ -147,18 +147,20 @@ def test_a_stream_that_nobody_reads_or_closes_is_settled(caller, scripted):
 def test_a_refusal_gives_the_tokens_back(caller):
     """A 429 has cost a request and no tokens."""
     with background(MockConfig(rpm=1, tpm=None), clock_us=lambda: 0) as server:
-        client = caller.client(server.base_url)
-        caller.chat(client)
+        # Without a word about waiting, so that our own levels are not brought down to theirs.
+        server.refuse(count=1)
+        client = caller.client(server.base_url, retry=None)
         with pytest.raises(openai.RateLimitError):
             caller.chat(client)
+        caller.chat(client)
     assert caller.used() == {**ONE, "requests": 2}
 
 
 def test_each_attempt_of_the_client_s_own_retries_is_reserved(caller, scripted):
     """The provider counts attempts, so the limiter does: a 500 stands, a 429 costs a request."""
-    retry = {"retry_after_ms": "1"}
-    server = scripted(whole({}, 500, **retry), whole({}, 429, **retry), whole(completion(20)))
-    caller.chat(caller.client(server.base_url, max_retries=2))
+    soon = {"retry_after_ms": "1"}  # not beside the 429: it would bring our levels down
+    server = scripted(whole({}, 500, **soon), whole({}, 429), whole(completion(20)))
+    caller.chat(caller.client(server.base_url, max_retries=2, retry=None))
     assert len(server.requests) == 3
     assert caller.used() == {"requests": 3, "tokens": 2 * HELLO_TOKENS, "concurrency": 0}
 
@@ -168,7 +170,7 @@ def test_an_error_of_the_provider_has_cost_the_call(caller, fault):
     """What was admitted is charged, as the provider's bucket says too."""
     with background(MockConfig(**{fault: 1.0})) as server:
         with pytest.raises(openai.InternalServerError):
-            caller.chat(caller.client(server.base_url))
+            caller.chat(caller.client(server.base_url, retry=None))
         assert server.stats()["tokens_accepted"] == HELLO_TOKENS
     assert caller.used() == ONE
 
@@ -179,7 +181,7 @@ def test_a_call_that_was_never_sent_takes_nothing(caller, scripted):
     address = server.base_url
     server.close()
     with pytest.raises(openai.APIConnectionError):
-        caller.chat(caller.client(address))
+        caller.chat(caller.client(address, retry=None))
     assert caller.used() == NOTHING
 
 
@@ -187,11 +189,11 @@ def test_a_call_whose_fate_is_unknown_has_cost_its_estimate(caller, scripted):
     """A line that breaks before the answer, or a timeout after sending, may have been charged."""
     server = scripted(cut)
     with pytest.raises(openai.APIConnectionError):
-        caller.chat(caller.client(server.base_url))
+        caller.chat(caller.client(server.base_url, retry=None))
     assert caller.used() == ONE
     server = scripted(lambda handler: handler.scripted.leave.wait(60))
     with pytest.raises(openai.APITimeoutError):
-        caller.chat(caller.client(server.base_url).with_options(timeout=0.1))
+        caller.chat(caller.client(server.base_url, retry=None).with_options(timeout=0.1))
     assert caller.used() == {"requests": 2, "tokens": 2 * HELLO_TOKENS, "concurrency": 0}
 
 
