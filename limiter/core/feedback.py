@@ -27,6 +27,7 @@ from limiter.core.standing import FOREVER
 from limiter.providers.verdict import Outcome
 
 WINDOW_US = 1_000_000
+SMOOTH = 4
 STALE_MAX_US = 60_000_000
 RAMP_US = 900_000_000
 REGROW_US = 120_000_000
@@ -49,6 +50,8 @@ class LimitRecord:
     base: int = 0
     least: int = FOREVER
     stale: int = 0
+    noise: int = 0
+    others: int = 0  # what others take of it in a second, smoothed
     paced: int = 0
     base_num: int = 0
     flow: int = 0
@@ -62,9 +65,13 @@ class LimitRecord:
         """Take what an answer tells; `mark` is None where the reservation has none."""
         drift = self._drift(bucket, row, mark)
         self.seen, self.seen_at, self.drift = row.used, now, drift
-        if drift < -row.slack:
+        noise = 0 if row.flags & UNCOUNTED else self.noise
+        if drift < -row.slack - noise:
             bucket.correct(drift)
+            if -2 * drift > self.guard:
+                self._guard_by(bucket, -2 * drift)
             drift = 0
+        self.noise = max(self.noise, drift)
         if not row.flags & MAY_RAISE or (mark is None and not row.flags & AT_END):
             return
         assert bucket.shift is not None
@@ -88,16 +95,22 @@ class LimitRecord:
             return 0
         return by_mark if abs(by_mark) < abs(by_level) else by_level
 
+    def _guard_by(self, bucket: Bucket, amount: float) -> None:
+        """Keep back so much for others, a quarter of the bucket at most."""
+        guard = min(math.floor(amount), math.floor(bucket.capacity * bucket.den / 4))
+        bucket.correct(self.guard - guard)
+        self.guard = guard
+
     def _end_window(self, bucket: Bucket, slack: int, now: int) -> None:
         assert bucket.shift is not None
         if self.least > slack:
-            bucket.correct(self.least)
-        others = max(0, self.base - bucket.shift)
-        most = math.floor(bucket.capacity * bucket.den / 4)
-        guard = min(math.floor(others / (now - self.start) * self.stale), most)
-        guard = max(guard, self.guard * 3 // 4)
-        bucket.correct(self.guard - guard)
-        self.guard = guard
+            bucket.correct(self.least - self.least // 2)
+        taken = math.floor((self.base - bucket.shift) / (now - self.start) * WINDOW_US)
+        windows = SMOOTH + self.stale / WINDOW_US
+        self.others += math.floor((taken - self.others) / windows)
+        wanted = self.others * (1 + self.stale * 5 / 4 / WINDOW_US)
+        self._guard_by(bucket, max(wanted, self.guard * (1 - 1 / windows)))
+        self.noise = self.noise * 3 // 4
         self.start, self.base, self.least, self.stale = now, bucket.shift, FOREVER, 0
 
     # --- pace -----------------------------------------------------------------------------

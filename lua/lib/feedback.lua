@@ -5,7 +5,7 @@
 --   route  {fails, denied, since, shut_us, cut_at, budget, budget_at}: failures in a row, and when the
 --          first one was; how long the circuit was open last; when the pace was cut last; the budget
 --          of repeats in fifths of one
---   limit  {at, seen, seen_at, drift, guard, from, base, least, stale, paced, base_num, flow,
+--   limit  {at, seen, seen_at, drift, guard, from, base, least, stale, noise, others, paced, base_num, flow,
 --          flow_at, flow_was}: when it was last reported on; see lib/drift.lua and lib/pace.lua
 
 --@const BUDGET_START 50 -- a repeat takes 5, so that a fifth of the calls may be repeats (Finagle's default)
@@ -36,7 +36,7 @@ end
 local function look_at_limit(i)
   return feedback().limits['l' .. i]
     or {at = now, seen = 0, seen_at = -1, drift = 0, guard = 0, from = -1, base = 0, least = FOREVER,
-        stale = 0, paced = 0, base_num = 0, flow = 0, flow_at = now, flow_was = 0}
+        stale = 0, noise = 0, others = 0, paced = 0, base_num = 0, flow = 0, flow_at = now, flow_was = 0}
 end
 
 -- The same, to be changed and kept.
