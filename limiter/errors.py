@@ -93,6 +93,7 @@ class CircuitOpen(LimitExceeded):
 
     Attributes:
         wait_s: seconds until one call is let through to try.
+        denied: they are denied (key, billing, permission), so that waiting alone mends nothing.
     """
 
 

@@ -27,6 +27,7 @@ class Gate:
     shut_us: int = 0  # until when the circuit is open; 0: it is closed
     probe_until: int = 0
     probe: Id | None = None
+    denied: bool = False  # calls were denied, not failed
 
     def is_for(self, route: str) -> bool:
         """Say whether calls on a route take from its quotas."""
@@ -71,13 +72,16 @@ class Gates:
         """Return when the brake lets calls on a route go; `now`: it does not hold."""
         return max([now, *(g.brake_us for g in self.gates if g.is_for(route))])
 
-    def shut_until(self, route: str, key: Id, now: int) -> int | None:
-        """Return until when an open circuit keeps a call out; None: it may pass, as the probe."""
+    def shut_until(self, route: str, key: Id, now: int) -> tuple[int, bool] | None:
+        """Return until when an open circuit keeps a call out, and whether because calls were denied.
+
+        None: it may pass, as the probe if there is a circuit.
+        """
         for gate in self.gates:
             if gate.shut_us and gate.probe != key and gate.is_for(route):
                 until = max(gate.shut_us, gate.probe_until)
                 if until > now:
-                    return until
+                    return until, gate.denied
                 gate.probe_until, gate.probe = now + PROBE_US, key
         return None
 
@@ -103,6 +107,7 @@ class Gates:
             return
         record.shut_for_us = min(SHUT_MAX_US, max(SHUT_US, record.shut_for_us * 2))
         gate.shut_us, gate.probe_until, gate.probe = now + record.shut_for_us, 0, None
+        gate.denied = record.denied >= DENIALS
 
     def close(self, route: str, record: RouteRecord) -> None:
         """Close the circuit: a call came through."""

@@ -245,6 +245,8 @@ class Line:
             if request is None:
                 continue  # given up; its cancel is under way
             request.status, request.levels, request.done = status, levels, True
+            if status == Status.OPEN:  # nothing is told of what it waited for any more
+                request.wait_us = request.ahead = 0
             if status == Status.GRANTED:
                 self.held.add(n)
             ended.append(request)

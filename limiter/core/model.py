@@ -187,8 +187,8 @@ class Model:
         """Say what refuses a call other than the levels."""
         if entry.flags & REPEATED and not self.feedback.may_repeat(entry.route, self.now):
             return Status.SPENT, 0, 0
-        until = self.gates.shut_until(entry.route, key, self.now)
-        return None if until is None else (Status.OPEN, until - self.now, 0)
+        shut = self.gates.shut_until(entry.route, key, self.now)
+        return None if shut is None else (Status.OPEN, shut[0] - self.now, int(shut[1]))
 
     def _stand(self, ticket: Ticket, refusal: Status | None) -> Status:
         group, others = ticket.group, bool(self.tickets)
@@ -353,8 +353,8 @@ class Model:
         head = candidate.head
         if self.ledger.exceeds(head.tenant, head.cost):
             return Status.NEVER
-        until = self.gates.shut_until(head.group.route, head.id, self.now)
-        return None if until is None else Status.OPEN
+        shut = self.gates.shut_until(head.group.route, head.id, self.now)
+        return None if shut is None else Status.OPEN
 
     def _step(self) -> bool:
         """Grant one head, or note when the next one will fit."""

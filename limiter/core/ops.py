@@ -314,12 +314,13 @@ def never_fits(agreed: Definition, request: Request) -> LimitExceeded:
 
 def circuit_open(agreed: Definition, request: Request) -> CircuitOpen:
     """Say when a call is let through again."""
-    wait_s = request.wait_us / 1e6
+    wait_s, denied = request.wait_us / 1e6, request.ahead == 1
+    fail = "are denied (key, billing, permission)" if denied else "fail"
     return CircuitOpen(
-        f"Calls on the quota {agreed.name!r} fail one after the other, whoever makes them, so this one "
-        f"was not sent. One is let through to try in about {wait_s:.3g} s. Look at the last errors of "
-        "these calls (key, billing, an outage), or use another quota meanwhile (any_of=).",
-        quota=agreed.name, wait_s=wait_s,
+        f"Calls on the quota {agreed.name!r} {fail}, one after the other, whoever makes them, so this "
+        f"one was not sent. One is let through to try in about {wait_s:.3g} s. Look at the last errors "
+        "of these calls, or use another quota meanwhile (any_of=).",
+        quota=agreed.name, wait_s=wait_s, denied=denied,
     )  # fmt: skip
 
 

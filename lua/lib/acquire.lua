@@ -27,8 +27,8 @@ local function acquire(id, entry)
   end
   if exceeds(s.limits, cost) or is_limited(tenant) and exceeds(s.own, cost) then return NEVER, 0, 0 end
   if s.gates or entry[3] >= REPEATED then
-    local refusal, wait_us = the_gates().turned_away(id, entry[3], route)
-    if refusal then return refusal, wait_us, 0 end
+    local refusal, wait_us, denied = the_gates().turned_away(id, entry[3], route)
+    if refusal then return refusal, wait_us, denied end
   end
   if s.waiting == 0 and free_at(route) == now then
     local fits, borrows = fits_alone(priority, tenant, cost)

@@ -11,7 +11,7 @@ local function gate_of(route)
   for _, gate in ipairs(s.gates) do
     if gate[GATE_ROUTE] == route then return gate end
   end
-  s.gates[#s.gates + 1] = {route, 0, 0, 0, ''}
+  s.gates[#s.gates + 1] = {route, 0, 0, 0, '', 0}
   return s.gates[#s.gates]
 end
 
@@ -38,4 +38,5 @@ local function count_failure(route, record, outcome)
   if gate[SHUT] > now then return end -- of calls that were under way
   record.shut_us = math.min(SHUT_MAX_US, math.max(SHUT_US, record.shut_us * 2))
   gate[SHUT], gate[PROBE_UNTIL], gate[PROBE] = now + record.shut_us, 0, ''
+  gate[GATE_DENIED] = record.denied >= DENIALS and 1 or 0
 end

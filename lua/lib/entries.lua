@@ -1,10 +1,10 @@
 -- The operations of a batch. Each appends its status to the results; some append more.
 --
 -- {1, n, flags, patience_us, priority, route, tenant, weight, cost}  acquire: also "wait_us
---        ahead level*L". flags 1: may wait; 2: asked before, the answer was lost; 4: refuse at
---        once what is expected to wait for longer than patience_us; 8: it repeats a call that failed.
---        priority: index from 0.
---        route: names the set of quotas that the cost is for. weight: of the tenant, in hundredths
+--        ahead level*L" (where the circuit is open: ahead 1 if calls were denied). flags 1: may
+--        wait; 2: asked before, the answer was lost; 4: refuse at once what is expected to wait for
+--        longer than patience_us; 8: it repeats a call that failed. priority: index from 0. route:
+--        names the set of quotas that the cost is for. weight: of the tenant, in hundredths
 -- {2, n, actual}   settle   -1: the estimate stands
 -- {3, n}           cancel   a reservation: all back; a ticket: out of the line
 -- {4, n}           renew    says what has become of it; every batch renews the owner

@@ -1,12 +1,15 @@
--- Gates: what keeps calls back beside the levels. A gate is {route, brake, shut, probe_until, probe}.
+-- Gates: what keeps calls back beside the levels. A gate is {route, brake, shut, probe_until, probe,
+-- denied}.
 -- brake: nobody starts before, because the provider said so. shut: the circuit is open; nobody
--- starts before, then one call, the probe; 0: it is closed. The gate of a route is for all calls that
+-- starts before, then one call, the probe; 0: it is closed. denied 1: calls were denied (key,
+-- billing), 0: they failed. The gate of a route is for all calls that
 -- take from its quotas, whatever else they take from. s.gates is false where there is none.
 --@const GATE_ROUTE 1
 --@const BRAKE 2
 --@const SHUT 3
 --@const PROBE_UNTIL 4
 --@const PROBE 5
+--@const GATE_DENIED 6
 
 --@const PROBE_US 60000000 -- a probe of which nothing is heard for so long makes room for another
 -- The functions are made when there is one, once in a run, as those of lib/waiting.lua.

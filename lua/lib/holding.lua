@@ -21,7 +21,7 @@ local function shut_until(route, id)
   for _, gate in ipairs(s.gates) do
     if gate[SHUT] > 0 and gate[PROBE] ~= id and is_for(gate, route) then
       local until_us = math.max(gate[SHUT], gate[PROBE_UNTIL])
-      if until_us > now then return until_us end
+      if until_us > now then return until_us, gate[GATE_DENIED] end
       gate[PROBE_UNTIL], gate[PROBE] = now + PROBE_US, id
     end
   end
@@ -50,8 +50,9 @@ end
 
 -- Whether something other than the levels refuses a call, and for how long.
 local function turned_away(id, flags, route)
-  if math.floor(flags / REPEATED) % 2 == 1 and not the_answers().may_repeat(route) then return SPENT, 0 end
-  local until_us = s.gates and shut_until(route, id)
-  if until_us then return OPEN, until_us - now end
+  if math.floor(flags / REPEATED) % 2 == 1 and not the_answers().may_repeat(route) then return SPENT, 0, 0 end
+  if not s.gates then return nil end
+  local until_us, denied = shut_until(route, id)
+  if until_us then return OPEN, until_us - now, denied end
   return nil
 end
