@@ -233,10 +233,6 @@ class Fleet:
                 self._pump_soon()
             case "done":
                 self._done(member, *parts)
-            case "brake":
-                for other in self._members:
-                    if other is not member and other.is_ready:
-                        other.send("brake", *parts)
             case _:
                 self._observe(kind, *parts)
 

@@ -25,6 +25,8 @@ _CALL_S = 30
 _LEAST_CALLS, _MOST_CALLS = 16, 512
 # Without a limit on requests: a call's tokens, on the small side, so that there are calls enough.
 _TOKENS_PER_CALL = 200
+# Without any limit, until it is learned: 150 calls at a time, of which the line lets so many go as it may.
+_LEARNED_PER_S = 10.0
 
 
 def burst(text: str) -> Burst:
@@ -50,10 +52,11 @@ def quotas(
 ) -> tuple[Mapping[str, Quota], Config]:
     """Return the quotas of a run, and the configuration that they may come from.
 
-    Numbers on the command line make one quota of the given name; else the file tells.
+    Numbers on the command line make one quota of the given name; else the file tells; without a
+    file the quota is learned from the provider's answers.
 
     Raises:
-        ConfigError: both are given, or neither.
+        ConfigError: both are given, or the file has no quota.
     """
     numbers = rpm is not None or tpm is not None
     if numbers and file is not None:
@@ -62,14 +65,16 @@ def quotas(
         quota = Quota(name, rpm=rpm, tpm=tpm, burst=burst(burst_text or "full"))
         return {name: quota}, config.Config()
     found = config.load(file)
-    if not found.quotas:
-        where = f"{found.path} has no [quotas.…]. " if found.path else ""
-        raise ConfigError(
-            f"{where}Say what the provider grants: --rpm 500 --tpm 30000, or --quota FILE with "
-            "[quotas.gpt-4o-mini] in it."
-        )
     if burst_text is not None:
-        raise ConfigError(f"--burst goes with --rpm and --tpm; write burst = … into {found.path}.")
+        where = f"; write burst = … into {found.path}" if found.path else ""
+        raise ConfigError(f"--burst goes with --rpm and --tpm{where}.")
+    if found.path is None:
+        return {name: Quota(name)}, found
+    if not found.quotas:
+        raise ConfigError(
+            f"{found.path} has no [quotas.…]. Say what the provider grants: --rpm 500 --tpm 30000, "
+            "or --quota FILE with [quotas.gpt-4o-mini] in it."
+        )
     return found.quotas, found
 
 
@@ -114,6 +119,8 @@ def quota_name(model: str | None, url: str) -> str:
 
 def calls_per_s(quota: Quota) -> float:
     """Guess how many calls per second a quota grants in the long run."""
+    if quota.learns:
+        return _LEARNED_PER_S
     rates = [
         float(limit.rate) * 1e6 / (1 if limit.dimension == "requests" else _TOKENS_PER_CALL)
         for limit in quota.limits

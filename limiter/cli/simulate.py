@@ -160,6 +160,11 @@ def _quota_of_file(asked: Asked) -> Quota:
     found, config = options.quotas(
         asked.file, rpm=asked.rpm, tpm=asked.tpm, burst_text=asked.burst, name="simulation"
     )
+    if config.path is None:
+        raise ConfigError(
+            "Say what the provider grants: --rpm 500 --tpm 30000, or --quota FILE with "
+            "[quotas.gpt-4o-mini] in it."
+        )
     if asked.name is None and len(found) == 1:
         return next(iter(found.values()))
     if asked.name is None or asked.name not in found:

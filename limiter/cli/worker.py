@@ -3,9 +3,8 @@
 Runs as `python -m limiter.cli.worker FD`, where FD is its end of a socket pair. Frames are msgpack
 arrays, the first element says what they are.
 
-    from the parent    settings {…} · line NUMBER RAW · brake QUOTA UNTIL · stop
-    to the parent      ready · done NUMBER OK OUTPUT · spent QUOTA AMOUNTS AT · refused · retry ·
-                       brake QUOTA UNTIL
+    from the parent    settings {…} · line NUMBER RAW · stop
+    to the parent      ready · done NUMBER OK OUTPUT · spent QUOTA AMOUNTS AT · refused · retry
 
 End of file on the socket means that the parent is gone: everything is cancelled, so that
 reservations are settled, and the process ends. It never touches a file.
@@ -61,26 +60,15 @@ class Worker:
 
     async def serve(self) -> None:
         """Work until the parent has gone, or has said stop and the calls under way have ended."""
-        import httpx2
-
         from limiter.api import AsyncLimiter
-        from limiter.cli.calls import Caller, headers
+        from limiter.cli.calls import Caller
 
         incoming = self._frames()
         settings = Settings.from_dict((await anext(incoming))[1])
-        connections = settings.concurrency
-        client = httpx2.AsyncClient(
-            headers=headers(settings.provider),
-            timeout=httpx2.Timeout(settings.timeout_s, connect=min(10.0, settings.timeout_s)),
-            limits=httpx2.Limits(
-                max_connections=connections, max_keepalive_connections=connections
-            ),
-            follow_redirects=True,
-        )
         quotas = settings.declared().values()
         limiter = AsyncLimiter(settings.url, quotas=quotas, lease=LEASE_S)
-        async with client, limiter:
-            self._caller = Caller(settings, limiter, client, self.report)
+        self._caller = Caller(settings, limiter, self.report)
+        async with self._caller.client, limiter:
             self.report("ready")
             reading = asyncio.create_task(self._read(incoming))
             await self._stopping.wait()
@@ -103,8 +91,6 @@ class Worker:
             match kind:
                 case "line":
                     self._start(*parts)
-                case "brake":
-                    self._caller.brake.hold(*parts)
                 case _:
                     self._cancel(self._tasks - self._caller.sending)
         # Nobody is left to hear of anything: whatever should still hang then must not stay behind.

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import redis
 
-from limiter import AsyncLimiter, ConfigError, Limit, Limiter, LineFull, Priority, Quota
+from limiter import AsyncLimiter, ConfigError, Limiter, LimitExceeded, LineFull, Priority, Quota
 from limiter.cli import flow
-from limiter.cli.calls import Caller
+from limiter.cli.patient import Counted, Patient
 from limiter.cli.settings import Settings, written
 from limiter.core import definition, layout
+from limiter.errors import CircuitOpen, RetriesSpent
 from limiter.mock import MockConfig
 from tests.cli.home import Home
 
@@ -118,24 +120,53 @@ def test_what_is_in_the_store_decides(url: str, name: str) -> None:
     assert agreed == definition.read(name, "", definition.write(plain))
 
 
-def test_a_full_line_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+class Turned(AsyncLimiter):
+    """Turn calls away before they are granted."""
+
+    def __init__(self, *reasons: LimitExceeded) -> None:
+        super().__init__("memory://")
+        self.reasons, self.asked = list(reasons), []
+
+    async def acquire(self, *args: object, **kwargs: object) -> str:
+        self.asked.append(kwargs)
+        if self.reasons:
+            raise self.reasons.pop(0)
+        return "granted"
+
+
+async def _no_sleep(pauses: list[float], seconds: float) -> None:
+    pauses.append(seconds)
+
+
+def test_who_is_turned_away_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pause is the expected wait, between a quarter of a second and five, spread by half."""
-    pauses, asked = [], []
-
-    async def sleep(seconds: float) -> None:
-        pauses.append(seconds)
-
-    class Full(AsyncLimiter):
-        async def acquire(self, *args: object, **kwargs: object) -> str:
-            asked.append(kwargs)
-            if len(asked) < 4:
-                raise LineFull("full", wait_s=(0.0, 2.0, 60.0)[len(asked) - 1])
-            return "granted"
-
-    monkeypatch.setattr("limiter.cli.calls.asyncio.sleep", sleep)
-    quota = Quota("q", limits=[Limit("requests", 5)], priorities=[BATCH])
-    caller = Caller(settings_of(quota), Full("memory://"), None, print)
-    assert asyncio.run(caller._granted("q", {"requests": 1})) == "granted"
-    assert asked[0] == {"timeout": math.inf, "priority": "batch", "tenant": None}
-    for pause, expected in zip(pauses, (0.25, 2.0, 5.0), strict=True):
+    pauses: list[float] = []
+    monkeypatch.setattr("limiter.cli.patient.asyncio.sleep", partial(_no_sleep, pauses))
+    turned = Turned(
+        LineFull("full", wait_s=0.0), CircuitOpen("open", wait_s=2.0, denied=False),
+        LineFull("full", wait_s=60.0), RetriesSpent("spent", wait_s=None),
+    )  # fmt: skip
+    reports: list[tuple[object, ...]] = []
+    patient = Patient(turned, lambda *parts: reports.append(parts))
+    held = asyncio.run(patient.acquire("q", {"requests": 1}, timeout=3, repeats=True))
+    assert isinstance(held, Counted)
+    assert turned.asked[0] == {"timeout": math.inf, "repeats": True}
+    assert reports == [("retry",)]
+    for pause, expected in zip(pauses, (0.25, 2.0, 5.0, 0.25), strict=True):
         assert 0.5 * expected <= pause <= 1.5 * expected
+
+
+def test_who_is_denied_does_not_wait() -> None:
+    """A circuit that denials opened fails the line: waiting gives nobody a key."""
+    turned = Turned(CircuitOpen("open", wait_s=2.0, denied=True))
+    with pytest.raises(CircuitOpen):
+        asyncio.run(Patient(turned, print).acquire("q", {"requests": 1}))
+
+
+def test_a_run_without_numbers_learns_them(home: Home) -> None:
+    """Neither --rpm nor a file: one call goes ahead, and the answer's headers tell the limits."""
+    home.write(*home.requests(40))
+    done = home.run(limits=())
+    assert done.returncode == 0, done.stderr
+    assert len(home.results()) == 40
+    assert home.server.stats()["refused"] == 0

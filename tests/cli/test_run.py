@@ -119,7 +119,7 @@ def test_the_quota_is_kept_by_all_processes(home: Home) -> None:
         (("--rpm", "5", "--burst", "soft"), "full, smooth, or seconds"),
         (("--rpm", "5", "--rule", "magic"), "use one of admission"),
         (("--rpm", "5", "--base-url", "here"), "--base-url is written"),
-        ((), "Say what the provider grants"),
+        (("--burst", "smooth"), "--burst goes with"),
     ],
 )
 def test_wrong_usage_says_what_to_write(home: Home, more: tuple[str, ...], says: str) -> None:
