@@ -283,7 +283,8 @@ class Feedback:
             row += [
                 now - limit.seen_at if limit.seen_at >= 0 else -1,
                 _units(bucket.capacity * den - limit.seen, den), _units(limit.drift, den),
-                _units(limit.guard, den), bucket.num, bucket.capacity,
+                _units(limit.guard, den),
+                min(PRINT_MAX, bucket.num), min(PRINT_MAX, bucket.capacity),
             ]  # fmt: skip
         return tuple(row)
 
