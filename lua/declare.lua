@@ -57,11 +57,11 @@ if blob and found[2] then
     end
   end
   state[1], state[9], state[15] = version, priorities, 1
-  if cjson.encode(earlier.limits) ~= cjson.encode(definition.limits) then
+  if not are_equal(earlier.limits, definition.limits) then
     state[8] = limits
     state[18] = math.max(state[2], state[18]) + 1 -- marks and reports of before say nothing of these
   end
-  if cjson.encode(earlier.own) ~= cjson.encode(definition.own) then
+  if not are_equal(earlier.own, definition.own) then
     redis.call('DEL', KEYS[3])
     state[16] = 0
     if state[13] then state[13][1] = 0 end -- look at every blocked flow

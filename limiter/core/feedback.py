@@ -300,15 +300,17 @@ class Feedback:
 
     def _pass(self, entry: Report, record: RouteRecord, now: int) -> None:
         outcome, route = entry.outcome, entry.route
-        if entry.wait_us >= 0 and outcome != Outcome.SERVED:
-            self.gates.hold_back(route, now + entry.wait_us)
         if outcome in (Outcome.FAILED, Outcome.DENIED):
             if record.count_failure(now, denied=outcome == Outcome.DENIED):
                 self.gates.open(route, record, now)
-            return
-        self.gates.close(route, record)
-        if outcome == Outcome.SERVED:
-            record.budget = min(BUDGET_MOST, record.budget + 1)
+        else:
+            self.gates.close(route, record)
+            if outcome == Outcome.SERVED:
+                record.budget = min(BUDGET_MOST, record.budget + 1)
+        # A failure among successes is that of one call, or of one of many servers.
+        is_for_all = outcome != Outcome.SERVED and (outcome != Outcome.FAILED or record.fails > 1)
+        if entry.wait_us >= 0 and is_for_all:
+            self.gates.hold_back(route, now + entry.wait_us)
 
     def tell(self, route: str, ledger: Ledger) -> tuple[int, ...]:
         """Say what is known of the provider, as `lua/lib/tell.lua` does."""
@@ -324,7 +326,8 @@ class Feedback:
             row += [
                 now - limit.seen_at if limit.seen_at >= 0 else -1,
                 _units(bucket.capacity * den - limit.seen, den), _units(limit.drift, den),
-                _units(limit.guard, den), bucket.num, bucket.capacity,
+                _units(limit.guard, den),
+                min(PRINT_MAX, bucket.num), min(PRINT_MAX, bucket.capacity),
             ]  # fmt: skip
         return tuple(row)
 

@@ -43,8 +43,9 @@ _WHEN: dict[When, int] = {"start": layout.AT_START, "end": layout.AT_END, "eithe
 def rows(agreed: Definition, quotas: Sequence[str], verdict: Verdict) -> list[Row]:
     """Write what an answer tells of each limit of the quotas that the call was for."""
     indexes, _ = agreed.labels_of(quotas)
-    paced = [agreed.limits[i] for i in indexes if _is_paced(agreed.limits[i])]
-    return [_row(i, agreed.limits[i], verdict, paced) for i in indexes]
+    limits = [agreed.limits[i] for i in indexes]
+    is_clear = not agreed.grouped or len(set(quotas or agreed.quotas)) == 1
+    return [_row(i, agreed.limits[i], verdict, limits, is_clear=is_clear) for i in indexes]
 
 
 def _is_paced(limit: Limit) -> bool:
@@ -52,27 +53,29 @@ def _is_paced(limit: Limit) -> bool:
     return limit.per is not None and limit.per * 1e6 <= HOUR_US
 
 
-def _least(limit: Limit, paced: Sequence[Limit]) -> int:
+def _least(limit: Limit, limits: Sequence[Limit]) -> int:
     """Return the rate below which `slow_down` asks for no ramp; −1: it is not about this limit."""
     num, den = limit.scaled
-    if limit not in paced:
+    if not _is_paced(limit):
         return -1
     if limit.dimension in _TOKENS:
         return RAMP_FROM_TPM * den // 60_000_000
-    return -1 if any(each.dimension in _TOKENS for each in paced) else num // _RAMP_PART
+    tokens = any(_is_paced(each) and each.dimension in _TOKENS for each in limits)
+    return -1 if tokens else num // _RAMP_PART
 
 
-def _row(i: int, limit: Limit, verdict: Verdict, paced: Sequence[Limit]) -> Row:
+def _row(i: int, limit: Limit, verdict: Verdict, limits: Sequence[Limit], *, is_clear: bool) -> Row:
     num, den = limit.scaled
-    flags = layout.ADAPTIVE * (limit.adaptive and (limit.per is None or limit in paced))
-    row = Row(i + 1, num, flags, 0, 0, _least(limit, paced))
+    flags = layout.ADAPTIVE * (limit.adaptive and (limit.per is None or _is_paced(limit)))
+    row = Row(i + 1, num, flags, 0, 0, _least(limit, limits))
     if limit.per is None:
         return row
     if verdict.outcome == Outcome.REFUSED and limit.dimension != _KEPT:
         flags += layout.UNCOUNTED
         row = row._replace(flags=flags)
-    refused = matching(limit, () if verdict.refused_by is None else (verdict.refused_by,))
-    seen = refused or matching(limit, verdict.seen)
+    others = () if is_clear else limits
+    refused = _about(limit, () if verdict.refused_by is None else (verdict.refused_by,), others)
+    seen = refused or _about(limit, verdict.seen, others)
     used = None if seen is None else _used(limit, seen)
     if seen is None or used is None:
         return row
@@ -107,6 +110,17 @@ def _used(limit: Limit, seen: Seen) -> int | None:
 
 def _bounded(scaled: int) -> int:
     return max(-SCALED_MAX, min(SCALED_MAX, scaled))
+
+
+def _about(limit: Limit, seen: Iterable[Seen], others: Sequence[Limit]) -> Seen | None:
+    """Return what is told of a limit; beside other quotas' only what its amount shows to be of this one."""
+    found = matching(limit, seen)
+    if not others or found is None:
+        return found
+    alike = sum(
+        matching(each, (found,)) is not None and each.amount == found.amount for each in others
+    )
+    return found if alike == 1 and found.amount == limit.amount else None
 
 
 def matching(limit: Limit, seen: Iterable[Seen]) -> Seen | None:

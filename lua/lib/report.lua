@@ -59,12 +59,14 @@ local function report(id, entry)
   for _, row in ipairs(rows) do explained = explained or row[ROW_FLAGS] % (2 * EXPLAINS) >= EXPLAINS end
   for _, row in ipairs(rows) do take_row(row, hold, outcome, wait_us, explained, fresh) end
   if fresh and (outcome == SLOW or outcome == REFUSED_BY) then record.cut_at = now end
-  if wait_us >= 0 and outcome ~= SERVED then hold_back(route, wait_us) end
   if outcome == FAILED or outcome == DENIED then
     count_failure(route, record, outcome)
   else
     close_circuit(route, record)
     if outcome == SERVED then record.budget = math.min(BUDGET_MOST, record.budget + 1) end
   end
+  -- A failure among successes is that of one call, or of one of many servers: it holds back nobody else.
+  local is_for_all = outcome ~= SERVED and (outcome ~= FAILED or record.fails > 1)
+  if wait_us >= 0 and is_for_all then hold_back(route, wait_us) end
   return DONE
 end

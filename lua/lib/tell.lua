@@ -12,8 +12,8 @@ local function tell_answers(route, results)
     row[#row + 1] = units(bucket[CAP] * den - limit.seen, den)
     row[#row + 1] = units(limit.drift, den)
     row[#row + 1] = units(limit.guard, den)
-    row[#row + 1] = bucket[NUM]
-    row[#row + 1] = bucket[CAP]
+    row[#row + 1] = math.min(PRINT_MAX, bucket[NUM])
+    row[#row + 1] = math.min(PRINT_MAX, bucket[CAP])
   end
   for _, number in ipairs(row) do results[#results + 1] = number end
 end

@@ -71,6 +71,18 @@ def test_a_refused_call_is_not_in_its_own_refusal(*, explained: bool) -> None:
     assert not requests.flags & (layout.UNCOUNTED + layout.EXPLAINS)  # it counts all the same
 
 
+def test_of_several_quotas_an_amount_tells_which_is_meant() -> None:
+    """A call for two quotas of a group: what is told is of the one whose limit is equal, or of none."""
+    group = definition.read("g", "1", definition.write(Quota("a", rpm=600, group="g")))
+    for other, told in ((900, [True, False]), (600, [False, False])):
+        both = definition.read("g", "2", definition.write(Quota("b", rpm=other, group="g"), group))
+        for verdict in (replace(SERVED, seen=(HALF,)), replace(SERVED, refused_by=HALF)):
+            for quotas in (("a", "b"), ("b", "a"), ()):
+                found = rows(both, quotas, verdict)
+                assert [bool(each.flags & layout.TOLD) for each in found] == told
+            assert rows(both, ("b",), verdict)[0].flags & layout.TOLD
+
+
 def test_a_limit_is_told_by_dimension_and_period() -> None:
     """A day's requests say nothing of a minute's; of several that fit the equal one, then the least."""
     minute = Limit("requests", 600)

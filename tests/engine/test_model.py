@@ -198,7 +198,7 @@ def test_lua_does_what_the_model_does(
         pair.close()
 
 
-@pytest.mark.parametrize("amount", [1, 7, 600, 2**20, 2**40])
+@pytest.mark.parametrize("amount", [1, 7, 600, 2**20, 2**40, 2**50])
 def test_large_numbers_stay_exact(any_url: str, name: str, amount: int) -> None:
     """Levels are exact integers in both, up to the largest that a limit may have."""
     pair = Pair(
@@ -206,5 +206,10 @@ def test_large_numbers_stay_exact(any_url: str, name: str, amount: int) -> None:
     )
     for i in range(1, 20):
         asked = ("acquire", 1, [amount // i], 0, 0, "", "", 100)
-        pair.run("ann", 777_777 * i, [asked, ("settle", i, [amount * 3])])
+        rows = [(place, 13, amount // 3 * (i % 4), 0, i % 2) for place in (0, 1)]
+        told = ("report", i, 1 + i % 3, i * 1_000_000, "", rows, 0)
+        pair.run("ann", 777_777 * i, [asked, told, ("settle", i, [amount * 3]), ("tell", "")])
+        if i % 5 == 0:
+            limits = [Limit("tokens", amount), Limit("tokens", amount - i % 2 or 1, 86_400.0)]
+            pair.redefine(Quota(name, limits=limits))
     pair.close()

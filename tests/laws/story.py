@@ -84,6 +84,11 @@ class Story:
     def redefine(self, **limits: object) -> None:
         redefine(self.engine, Quota(self.quota.name, headroom=0, **limits), self.now)
 
+    def redefine_quota(self, name: str, **limits: object) -> None:
+        """Declare one quota of a group anew."""
+        quota = Quota(name, headroom=0, group=self.quota.group, **limits)
+        redefine(self.engine, quota, self.now)
+
     @property
     def agreed(self) -> definition.Definition:
         return self.engine.definition

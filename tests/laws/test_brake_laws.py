@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from limiter.core.layout import Status
 from limiter.core.quota import Limit
-from limiter.providers.verdict import MINUTE_US, Outcome, Seen, Verdict
+from limiter.providers.verdict import MINUTE_US, Seen, Verdict
 from tests.laws.conftest import Tell
 from tests.laws.story import DENIED, FAILED, HIGH, LOW, REFUSED, SERVED, SLOW_DOWN, Owner
 
@@ -22,6 +22,10 @@ EVERYTHING = {"rpm": 600, "tpm": 6000, "rpd": 5000, "tpd": 90_000}
 
 def refused(wait_s: float) -> Verdict:
     return replace(REFUSED, wait_us=round(wait_s * 1e6))
+
+
+def failed(wait_s: float) -> Verdict:
+    return replace(FAILED, wait_us=round(wait_s * 1e6))
 
 
 def is_refused(owner: Owner, verdict: Verdict, **cost: int) -> None:
@@ -59,6 +63,7 @@ class Fleet:
     def __init__(self, owner: Owner) -> None:
         self.owner, self.story = owner, owner.story
         self.brakes: dict[tuple[str, ...], int] = {}
+        self.failing: set[tuple[str, ...]] = set()  # routes of which the last answer was a failure
         self.routes: dict[int, tuple[str, ...]] = {}
         self.latest = self.story.now
         owner.poll()
@@ -79,10 +84,12 @@ class Fleet:
         if not self.owner.granted:
             return
         n = self.owner.granted[which % len(self.owner.granted)]
-        if verdict is not SERVED:
+        quotas = self.routes[n]
+        if verdict is not SERVED and (verdict is not FAILED or quotas in self.failing):
             until = self.latest + round(wait_s * 1e6)
-            self.brakes[self.routes[n]] = max(self.brakes.get(self.routes[n], 0), until)
-        self.owner.report(n, replace(verdict, wait_us=round(wait_s * 1e6)), self.routes[n])
+            self.brakes[quotas] = max(self.brakes.get(quotas, 0), until)
+        (self.failing.add if verdict in (FAILED, DENIED) else self.failing.discard)(quotas)
+        self.owner.report(n, replace(verdict, wait_us=round(wait_s * 1e6)), quotas)
 
     def end(self, which: int) -> None:
         if self.owner.granted:
@@ -151,6 +158,19 @@ def test_a_new_definition_does_not_release_the_brake(tell: Tell) -> None:
     assert grants_of(ann, 0.2, step=0.1) == 1
 
 
+def test_one_failure_holds_back_nobody_else(tell: Tell) -> None:
+    """A 503 with a wait among successes is that call's alone; when the next one fails it is everybody's."""
+    story = tell(rpm=600)
+    ann = story.owner("ann")
+    for _ in range(3):
+        ann.call(failed(30))
+        assert ann.known().brake_us == 0
+        ann.call(SERVED)
+    ann.call(failed(30))
+    ann.call(failed(20))
+    assert ann.known().brake_us == 20_000_000
+
+
 def test_the_timer_knows_the_end_of_the_brake(tell: Tell) -> None:
     """Law 5: somebody runs at the moment at which it ends, and not before."""
     story = tell(rpm=600)
@@ -179,7 +199,8 @@ def test_other_routes_go_on(tell: Tell) -> None:
     story = tell(group={"a": {"tpm": 600}, "b": {"tpm": 600}, "org": {"tpm": 900}})
     ann = story.owner("ann")
     n = ann.ask(quotas=("a", "org"), tokens=10)
-    ann.report(n, Verdict(Outcome.FAILED, 503, wait_us=60_000_000), ("a", "org"))
+    for _ in range(2):
+        ann.report(n, failed(60), ("a", "org"))
     for quotas, free in ((("a",), True), (("org",), True), (("b", "org"), True),
                          (("a", "org"), False), (("a", "b", "org"), False)):  # fmt: skip
         ann.ask(flags=0, quotas=quotas, tokens=10)
@@ -193,7 +214,8 @@ def test_who_is_held_keeps_nothing_from_others(tell: Tell) -> None:
     )
     ann, bob = story.owner("ann"), story.owner("bob")
     n = ann.ask(quotas=("a", "org"), tokens=40)
-    ann.report(n, Verdict(Outcome.FAILED, 503, wait_us=60_000_000), ("a", "org"))
+    for _ in range(2):
+        ann.report(n, failed(60), ("a", "org"))
     held = ann.ask(quotas=("a", "org"), tokens=100)
     for _ in range(6):
         bob.ask(flags=0, quotas=("b", "org"), tokens=10)

@@ -337,6 +337,27 @@ def test_two_limits_are_followed_each_by_itself(tell: Tell) -> None:
     assert story.levels() == {"requests/minute": 399, "tokens/minute": 59_900}
 
 
+def test_what_is_told_of_one_quota_is_not_taken_for_another(tell: Tell) -> None:
+    """A call for an organisation and a model is answered with the model's levels: the other stays."""
+    story = tell(group={"a": {"tpm": 30_000}, "b": {"tpm": 90_000}, "org": {"tpm": 100_000}})
+    ann, both = story.owner("ann"), ("a", "org")
+    provider = Provider(story.now, tokens=30_000)
+    ann.report(ann.ask(flags=0, quotas=both, tokens=0), SERVED, both)
+    assert provider.admit(story.now, {"tokens": 5000}) is None  # others
+    n = ann.ask(flags=0, quotas=both, tokens=1000)
+    assert provider.admit(story.now, {"tokens": 1000}) is None
+    ann.report(n, provider.answer(story.now, "start"), both)
+    levels = {"a: tokens/minute": 24_000, "b: tokens/minute": 90_000, "org: tokens/minute": 99_000}
+    assert story.levels() == levels
+    same = ("b", "org")
+    story.redefine_quota("org", tpm=90_000)
+    n = ann.ask(flags=0, quotas=same, tokens=1000)
+    other = Provider(story.now, tokens=90_000)
+    assert other.admit(story.now, {"tokens": 50_000}) is None
+    ann.report(n, other.answer(story.now, "start"), same)  # of which of both?
+    assert story.levels()["b: tokens/minute"] == 89_000
+
+
 # --- refusals -------------------------------------------------------------------------------------
 
 
