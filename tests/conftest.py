@@ -7,8 +7,13 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests import servers
+
+# Nothing asserts a duration, not even of an example.
+settings.register_profile("limiter", deadline=None)
+settings.load_profile("limiter")
 
 
 @pytest.fixture(scope="session", params=sorted(servers.binaries()))

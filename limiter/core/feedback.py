@@ -77,8 +77,9 @@ class LimitRecord:
             by_mark = mark is not None and not row.flags & AT_END
             before = (mark or 0) + bucket.shift + cost * bucket.den if by_mark else bucket.level
             drift = self._take_guard(bucket, drift, before)
-        noise = 0 if row.flags & UNCOUNTED else self.noise
-        surprises = not first and row.flags & (MAY_RAISE + UNCOUNTED)
+        refused = row.flags & (UNCOUNTED + EXPLAINS)
+        noise = 0 if refused else self.noise
+        surprises = not first and (row.flags & MAY_RAISE or refused)
         if drift < -row.slack - noise:
             bucket.correct(drift)
             if surprises and -2 * drift > self.guard:

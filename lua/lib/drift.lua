@@ -59,7 +59,7 @@ local function correct(bucket, record, row, mark, age_us, cost)
   local before = mark and not at_end and mark + bucket[SHIFT] + cost * bucket[DEN] or bucket[LEVEL]
   if drift < 0 and record.guard > 0 then drift = take_guard(bucket, record, drift, before) end
   local raises = row[ROW_FLAGS] % (2 * MAY_RAISE) >= MAY_RAISE
-  local refused = row[ROW_FLAGS] % (2 * UNCOUNTED) >= UNCOUNTED
+  local refused = row[ROW_FLAGS] % (2 * EXPLAINS) >= UNCOUNTED -- either of the two
   local noise, surprises = refused and 0 or record.noise, not first and (raises or refused)
   if drift < -slack - noise then
     shift(bucket, drift)

@@ -124,10 +124,10 @@ def test_both_levels_are_shown_side_by_side(capsys: pytest.CaptureFixture[str]) 
             each["name"]: each for each in json.loads(show(None, clock.url, capsys, as_json=True))
         }
     assert rows[0].startswith("new  0 waiting · 0 held")
-    assert rows[1].endswith("0% in use, 1 of 1 left · learned")
+    assert rows[1].endswith("0% in use, 2 of 2 left · learned")
     assert rows[2].startswith("q  0 waiting · 0 held · braked by the provider for 2.")
-    assert "· provider: -10 left 0:00 ago, drift -10" in rows[3]
+    assert "· provider: -9 left 0:00 ago, drift -9" in rows[3]
     assert 2 <= found["q"]["brake_s"] <= 2.25
     limit = found["q"]["limits"]["requests/minute"]
-    assert (limit["provider_level"], limit["declared"], limit["pace"]) == (-10, 60, 1.0)
-    assert found["new"]["limits"]["concurrency"]["slots"] == 1
+    assert (limit["provider_level"], limit["declared"], limit["pace"]) == (-9, 60, 1.0)
+    assert found["new"]["limits"]["concurrency"]["slots"] == 2
