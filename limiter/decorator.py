@@ -91,17 +91,19 @@ def rate_limited(
         if not callable(function):
             raise ConfigError(f"@rate_limited decorates functions, got {function!r:.60}.")
         plan = _Plan(quota, limiter, cost, tenant, asked, provider, Retry.of(retry), function)
-        if inspect.isasyncgenfunction(function):
-            wrapper: Any = _async_generator(plan, function)
-        elif inspect.iscoroutinefunction(function):
-            wrapper = _coroutine(plan, function)
-        elif inspect.isgeneratorfunction(function):
-            wrapper = _generator(plan, function)
-        else:
-            wrapper = _plain(plan, function)
-        return cast("Callable[P, R]", functools.wraps(function)(wrapper))
+        return cast("Callable[P, R]", functools.wraps(function)(_wrapper(plan, function)))
 
     return decorate
+
+
+def _wrapper(plan: _Plan, function: Callable[..., Any]) -> Callable[..., Any]:
+    if inspect.isasyncgenfunction(function):
+        return _async_generator(plan, function)
+    if inspect.iscoroutinefunction(function):
+        return _coroutine(plan, function)
+    if inspect.isgeneratorfunction(function):
+        return _generator(plan, function)
+    return _plain(plan, function)
 
 
 class _Plan:

@@ -12,71 +12,23 @@ import contextlib
 import random
 import secrets
 from collections.abc import Generator, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from limiter.core import layout, ops
 from limiter.core.definition import Definition
 from limiter.core.forecasts import Forecasts
-from limiter.core.layout import Keys, Message, Reply
+from limiter.core.layout import Message, Reply
 from limiter.core.line import Line
 from limiter.core.quota import Quota
 from limiter.core.request import Asking, Batch, Request
 from limiter.errors import StoreError
-from limiter.shells.memory import MemoryStore, now_us
+from limiter.shells.memory import now_us
+from limiter.shells.stores import AsyncMemoryStore, AsyncStore
 from limiter.shells.wire import Wire
 
 T = TypeVar("T")
 D = TypeVar("D", Definition, Definition | None)
 RETRY_S = 0.05  # how soon a store that did not answer is asked again for a definition
-
-
-class Store(Protocol):
-    """Say what the driver needs of a store."""
-
-    sharded: bool
-
-    async def run(self, wire: Wire, batch: Batch) -> Reply | bytes | str:
-        """Run one batch."""
-
-    async def read(self, keys: Keys) -> ops.Found | None:
-        """Return a definition."""
-
-    async def declare(self, keys: Keys, seen: str, text: str, origin: str) -> tuple[bool, str]:
-        """Replace a definition."""
-
-    async def names(self) -> list[str]:
-        """List the quotas."""
-
-    async def close(self) -> None:
-        """Close what it holds."""
-
-
-class AsyncMemoryStore:
-    """Give the in-process store the verbs of an asyncio one; nothing in it ever waits."""
-
-    sharded = False
-
-    def __init__(self, store: MemoryStore) -> None:
-        self.store = store
-
-    async def run(self, wire: Wire, batch: Batch) -> Reply:
-        """Run one batch."""
-        return self.store.run(wire, batch)
-
-    async def read(self, keys: Keys) -> ops.Found | None:
-        """Return a definition."""
-        return self.store.read(keys)
-
-    async def declare(self, keys: Keys, seen: str, text: str, origin: str) -> tuple[bool, str]:
-        """Replace a definition."""
-        return self.store.declare(keys, seen, text, origin)
-
-    async def names(self) -> list[str]:
-        """List the quotas."""
-        return self.store.names()
-
-    async def close(self) -> None:
-        """Do nothing: the store lives as long as the process."""
 
 
 class Lane:
@@ -95,7 +47,7 @@ class Lane:
 class AsyncShell:
     """Drive the lines of one owner within one event loop."""
 
-    def __init__(self, store: Store, quotas: Mapping[str, Quota], forecasts: dict[str, Forecasts],
+    def __init__(self, store: AsyncStore, quotas: Mapping[str, Quota], forecasts: dict[str, Forecasts],
                  *, lease_s: float, patience_s: float) -> None:  # fmt: skip
         self.loop = asyncio.get_running_loop()
         self.store = store

@@ -16,7 +16,7 @@ from limiter.shells import connect
 from limiter.shells.memory import MemoryStore
 
 if TYPE_CHECKING:
-    from limiter.shells import aio, sync
+    from limiter.shells import stores
 
 
 # Set by `limiter.testing`: the store of every limiter that is opened meanwhile.
@@ -71,7 +71,7 @@ def _expect(client: Any, kind: str) -> Any:
     return client
 
 
-def sync_store(url: Any, timeout_s: float, user: Hashable) -> sync.Store:
+def sync_store(url: Any, timeout_s: float, user: Hashable) -> stores.SyncStore:
     """Open the store for threads."""
     if forced is not None:
         return forced
@@ -93,9 +93,9 @@ def sync_store(url: Any, timeout_s: float, user: Hashable) -> sync.Store:
     return RedisStore(client, owned=owned, revive=revive)
 
 
-async def async_store(url: Any, timeout_s: float, user: Hashable) -> aio.Store:
+async def async_store(url: Any, timeout_s: float, user: Hashable) -> stores.AsyncStore:
     """Open the store for the tasks of the running loop."""
-    from limiter.shells.aio import AsyncMemoryStore
+    from limiter.shells.stores import AsyncMemoryStore
 
     if forced is not None:
         return AsyncMemoryStore(forced)

@@ -12,18 +12,19 @@ import secrets
 import threading
 import time
 from collections.abc import Generator, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from limiter.core import layout, ops
 from limiter.core.definition import Definition
 from limiter.core.forecasts import Forecasts
-from limiter.core.layout import Keys, Message, Reply
+from limiter.core.layout import Message, Reply
 from limiter.core.line import Line
 from limiter.core.quota import Quota
 from limiter.core.request import Asking, Batch, Request
 from limiter.errors import StoreError
 from limiter.shells.keeper import Keeper
 from limiter.shells.memory import MemoryStore, now_us
+from limiter.shells.stores import SyncStore
 from limiter.shells.wire import Wire
 
 T = TypeVar("T")
@@ -31,27 +32,6 @@ D = TypeVar("D", Definition, Definition | None)
 Ended = list[Request]
 RETRY_S = 0.05  # how soon a store that did not answer is asked again for a definition
 _INTERRUPTED = StoreError("The operation was interrupted before the store answered.")
-
-
-class Store(Protocol):
-    """Say what the driver needs of a store."""
-
-    sharded: bool
-
-    def run(self, wire: Wire, batch: Batch) -> Reply | bytes | str:
-        """Run one batch."""
-
-    def read(self, keys: Keys) -> ops.Found | None:
-        """Return a definition."""
-
-    def declare(self, keys: Keys, seen: str, text: str, origin: str) -> tuple[bool, str]:
-        """Replace a definition."""
-
-    def names(self) -> list[str]:
-        """List the quotas."""
-
-    def close(self) -> None:
-        """Close what it holds."""
 
 
 class Lane:
@@ -70,7 +50,7 @@ class Lane:
 class SyncShell:
     """Drive the lines of one owner."""
 
-    def __init__(self, store: Store, quotas: Mapping[str, Quota], forecasts: dict[str, Forecasts],
+    def __init__(self, store: SyncStore, quotas: Mapping[str, Quota], forecasts: dict[str, Forecasts],
                  *, lease_s: float, patience_s: float) -> None:  # fmt: skip
         self.store = store
         self.owner = secrets.token_hex(6)
