@@ -99,6 +99,20 @@ class LimitRecord:
             return 0
         return by_mark if abs(by_mark) < abs(by_level) else by_level
 
+    def lower(self, bucket: Bucket, level: int) -> None:
+        """Move a level to this or below, for a reason of our own: it is not used by others."""
+        assert bucket.shift is not None
+        before = bucket.shift
+        bucket.correct(min(0, level - bucket.level))
+        self.base += bucket.shift - before
+
+    def drain(self, bucket: Bucket, row: Row, cost: int, wait_us: int) -> None:
+        """Let there be just room for the refused call at the end of the brake."""
+        full_us = row.num * max(DRAINED_US, 2 * wait_us)
+        if bucket.num and cost and bucket.capacity * bucket.den <= full_us:
+            kept = 0 if row.flags & UNCOUNTED else cost
+            self.lower(bucket, kept * bucket.den - min(DEBT_MAX, bucket.num * wait_us))
+
     def _take_back(self, bucket: Bucket, drift: int, before: int) -> None:
         guard = min(self.guard, before - bucket.capacity * bucket.den + self.guard)
         self.base -= max(0, min(guard, -drift))
@@ -130,7 +144,7 @@ class LimitRecord:
         span = max(FLOW_LEAST_US, now - self.flow_at)
         flow = max(self.flow_was, math.floor(float(self.flow * FLOW_US) / span))
         used = math.floor(flow * 2 / 3 * bucket.den / FLOW_US if flow else bucket.num * 2 / 3)
-        bucket.correct(min(0, -bucket.level))
+        self.lower(bucket, 0)
         if bucket.num > row.least:
             bucket.num = min(bucket.num, max(1, used, row.least))
             self.base_num, self.paced = bucket.num, 0
@@ -140,7 +154,7 @@ class LimitRecord:
         if row.num > 0:
             bucket.num = max(1, row.num // 100, bucket.num // 2)
             self.base_num = 0
-            bucket.correct(min(0, -bucket.level))
+            self.lower(bucket, 0)
             return
         busy = bucket.capacity - bucket.level // bucket.den
         slots = max(1, math.floor(min(bucket.capacity, busy) * 8 / 10))
@@ -236,7 +250,7 @@ class Feedback:
                 limit.begin_ramp(bucket, row, now)
             elif outcome == Outcome.REFUSED:
                 if wait_us >= 0 and not explained:
-                    _drain(bucket, row, amount, wait_us)
+                    limit.drain(bucket, row, amount, wait_us)
                 if row.flags >= ADAPTIVE and fresh:
                     limit.cut(bucket, row)
             limit.at = now
@@ -289,15 +303,6 @@ class Feedback:
                 min(PRINT_MAX, bucket.num), min(PRINT_MAX, bucket.capacity),
             ]  # fmt: skip
         return tuple(row)
-
-
-def _drain(bucket: Bucket, row: Row, cost: int, wait_us: int) -> None:
-    """Let there be just room for the refused call at the end of the brake."""
-    full_us = row.num * max(DRAINED_US, 2 * wait_us)
-    if bucket.num and cost and bucket.capacity * bucket.den <= full_us:
-        kept = 0 if row.flags & UNCOUNTED else cost
-        target = kept * bucket.den - min(DEBT_MAX, bucket.num * wait_us)
-        bucket.correct(min(0, target - bucket.level))
 
 
 def _units(scaled: int, den: int) -> int:

@@ -5,9 +5,8 @@
 --
 -- Used up by others: corrected at once. Used less than we thought: calls overtake each other on
 -- their way, so the least of all answers within a window is believed. What others were seen to use in
--- a window is kept back (the guard), because we hear of it as much later as answers take to come. A
--- window is as long as that and three seconds more: others come in lumps, and in a shorter one is a
--- lump too many or none.
+-- a window is kept back (the guard): so much later we hear of it. A window is as long as answers take
+-- and three seconds more: others come in lumps, and in a shorter one is a lump too many or none.
 
 --@const WINDOW_US 3000000
 --@const STALE_MAX_US 60000000
@@ -17,6 +16,13 @@ local function shift(bucket, amount)
   local before = bucket[LEVEL]
   local after = math.max(-DEBT_MAX, math.min(bucket[CAP] * bucket[DEN], before + amount))
   bucket[LEVEL], bucket[SHIFT] = after, bucket[SHIFT] + after - before
+end
+
+-- Move a level to this or below, for a reason of our own: it is not used by others.
+local function lower(bucket, record, level)
+  local before = bucket[SHIFT]
+  shift(bucket, math.min(0, level - bucket[LEVEL]))
+  record.base = record.base + bucket[SHIFT] - before
 end
 
 local function end_window(bucket, record, slack)
@@ -45,8 +51,8 @@ local function drift_of(bucket, record, row, mark, age_us)
   return math.abs(by_mark) < math.abs(by_level) and by_mark or by_level
 end
 
--- Take it back, and count it as used by others. But not what was kept back for them: once the bucket
--- was full again, that was in it again, `before` the call.
+-- Take it back, and count it as used by others; but not what was kept back for them, and was in the
+-- bucket again, `before` the call, once that was full again.
 local function take_back(bucket, record, drift, before)
   local guard = math.min(record.guard, before - bucket[CAP] * bucket[DEN] + record.guard)
   record.base = record.base - math.max(0, math.min(guard, -drift))
@@ -60,8 +66,8 @@ local function correct(bucket, record, row, mark, age_us, cost)
   local drift = drift_of(bucket, record, row, mark, age_us)
   record.seen, record.seen_at, record.drift = row[ROW_USED], now, drift
   if drift < -slack then
-    local by_mark = mark and not at_end
-    take_back(bucket, record, drift, by_mark and mark + bucket[SHIFT] + cost * bucket[DEN] or bucket[LEVEL])
+    local before = mark and not at_end and mark + bucket[SHIFT] + cost * bucket[DEN] or bucket[LEVEL]
+    take_back(bucket, record, drift, before)
     drift = 0
   end
   if row[ROW_FLAGS] % (2 * MAY_RAISE) < MAY_RAISE or not mark and not at_end then return end

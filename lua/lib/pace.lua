@@ -31,7 +31,7 @@ end
 local function begin_ramp(bucket, record, row)
   local flow = flow_of(record)
   local used = flow > 0 and flow * 2 / 3 * bucket[DEN] / MINUTE_US or bucket[NUM] * 2 / 3
-  shift(bucket, math.min(0, -bucket[LEVEL]))
+  lower(bucket, record, 0)
   if bucket[NUM] <= row[ROW_LEAST] then return end
   bucket[NUM] = math.min(bucket[NUM], math.max(1, math.floor(used), row[ROW_LEAST]))
   record.base_num, record.paced = bucket[NUM], 0
@@ -41,7 +41,7 @@ local function cut(bucket, record, row)
   if row[ROW_NUM] > 0 then
     bucket[NUM] = math.max(1, math.floor(row[ROW_NUM] / 100), math.floor(bucket[NUM] / 2))
     record.base_num = 0
-    shift(bucket, math.min(0, -bucket[LEVEL]))
+    lower(bucket, record, 0)
     return
   end
   local busy = bucket[CAP] - math.floor(bucket[LEVEL] / bucket[DEN])

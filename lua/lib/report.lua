@@ -18,12 +18,11 @@
 -- Without the refusal's arithmetic: at the end of the brake there is just room for the refused call,
 -- so that calls come back at the rate, and not all at once. A limit that takes much longer than the
 -- wait to be full (a day's) cannot be the one that refused: it would ask for a longer one.
-local function drain(bucket, row, cost, wait_us)
+local function drain(bucket, record, row, cost, wait_us)
   if bucket[NUM] == 0 or cost == 0 then return end
   if bucket[CAP] * bucket[DEN] > row[ROW_NUM] * math.max(DRAINED_US, 2 * wait_us) then return end
   local kept = row[ROW_FLAGS] % (2 * UNCOUNTED) < UNCOUNTED and cost or 0
-  local target = kept * bucket[DEN] - math.min(DEBT_MAX, bucket[NUM] * wait_us)
-  shift(bucket, math.min(0, target - bucket[LEVEL]))
+  lower(bucket, record, kept * bucket[DEN] - math.min(DEBT_MAX, bucket[NUM] * wait_us))
 end
 
 local function take_row(row, hold, outcome, wait_us, explained, fresh)
@@ -42,7 +41,7 @@ local function take_row(row, hold, outcome, wait_us, explained, fresh)
   elseif outcome == SLOW and fresh and row[ROW_LEAST] >= 0 then
     begin_ramp(bucket, record, row)
   elseif outcome == REFUSED_BY then
-    if wait_us >= 0 and not explained then drain(bucket, row, amount, wait_us) end
+    if wait_us >= 0 and not explained then drain(bucket, record, row, amount, wait_us) end
     if flags >= ADAPTIVE and fresh then cut(bucket, record, row) end
   end
   record.at = now
