@@ -14,11 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from limiter.core import layout
+from limiter.core.layout import Status
 from limiter.core.quota import Limit
+from limiter.providers.verdict import Verdict
 from tests.laws.conftest import Tell
 from tests.laws.fleet import Fleet, Ways, about, within
 from tests.laws.provider import Provider
-from tests.laws.story import REFUSED, SERVED, Story
+from tests.laws.story import REFUSED, SERVED, SLOW_DOWN, Story
 
 TPM, LABEL = 30_000, "tokens/minute"
 RATE = TPM / 60
@@ -359,6 +361,34 @@ def test_what_is_told_of_one_quota_is_not_taken_for_another(tell: Tell) -> None:
 
 
 # --- refusals -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verdict", [REFUSED, SLOW_DOWN])
+def test_what_we_lower_ourselves_is_not_used_by_others(tell: Tell, verdict: Verdict) -> None:
+    """After a refusal without arithmetic the level is low; answers bring it back, and no guard is kept."""
+    story = tell(tpm=6_000_000)
+    ann, provider = story.owner("ann"), Provider(story.now, tokens=6_000_000)
+
+    def call() -> None:
+        n = ann.ask(flags=0, tokens=1000)
+        if ann.result.status != Status.GRANTED:
+            return
+        assert provider.admit(story.now, {"tokens": 1000}) is None
+        ann.report(n, provider.answer(story.now, "start"))
+        ann.settle(n, tokens=1000)
+        assert ann.known().limits[LABEL].guard == 0
+
+    for _ in range(5):
+        call()
+        story.after(1)
+    refused = ann.ask(flags=0, tokens=1000)
+    ann.report(refused, replace(verdict, wait_us=1_000_000))
+    ann.cancel(refused)
+    assert story.levels()[LABEL] <= 1000
+    for _ in range(15):
+        story.after(1)
+        call()
+    assert story.levels()[LABEL] >= 0.99 * 6_000_000
 
 
 def test_a_refusal_tells_what_others_used(tell: Tell) -> None:
