@@ -145,13 +145,35 @@ def test_a_stream_that_has_begun_is_never_repeated(caller, scripted, pieces):
 
 def test_uploads_are_left_to_the_sdk(caller, scripted):
     """What cannot be sent again from here is not; the SDK, which can, is not told otherwise."""
-    server = scripted(failing(500, retry_after_ms="1"), whole({"text": "hi"}))
-    client = caller.client(server.base_url, retry=SOON, max_retries=1)
-    file = ("a.wav", b"RIFF" * 1_000, "audio/wav")
-    caller.run(client.audio.transcriptions.create(model=caller.model, file=file))
+    server = scripted(failing(500, retry_after_ms="1"))
+    client = caller.client(server.base_url, retry=SOON)
+    asked = {"model": caller.model, "file": ("a.wav", b"RIFF" * 1_000, "audio/wav")}
+    for tries in (1, 2):
+        with pytest.raises(openai.InternalServerError) as caught:
+            mine = client.with_options(max_retries=tries - 1)
+            caller.run(mine.audio.transcriptions.create(**asked))
+        assert not isinstance(caught.value, CallFailed)
     counts = [request.headers["x-stainless-retry-count"] for request in server.requests]
-    assert counts == ["0", "1"]
-    assert server.requests[0].content.count(b"RIFF") == 1_000
+    assert counts == ["0", "0", "1"]
+    assert server.requests[2].content.count(b"RIFF") == 1_000
+
+
+def test_a_body_that_is_read_once_is_sent_once(caller, scripted):
+    """Its answer is passed on as it came."""
+    server = scripted(failing(500))
+
+    def pieces():
+        yield b'{"model": "m"}'
+
+    async def async_pieces():
+        yield b'{"model": "m"}'
+
+    http = http_of(caller, quota=caller.model, retry=SOON)
+    content = async_pieces() if caller.is_async else pieces()
+    answer = caller.run(http.post(f"{server.base_url}/chat/completions", content=content))
+    close(caller, http)
+    assert (answer.status_code, len(server.requests)) == (500, 1)
+    assert "x-should-retry" not in answer.headers
 
 
 @pytest.mark.parametrize("off", [None, False])
@@ -494,6 +516,14 @@ def test_a_repeat_waits_in_the_line(url, name, scripted, mode):
     assert status.failures == 0
 
 
+def test_no_answer_is_reported(caller, scripted):
+    """A lost line counts as a failure of the provider's."""
+    server = scripted(cut)
+    with pytest.raises(openai.APIConnectionError):
+        caller.chat(caller.client(server.base_url, retry=Retry(attempts=1)))
+    assert failures(caller) == 1
+
+
 LEVELS = {
     "x_ratelimit_limit_requests": "1000",
     "x_ratelimit_remaining_requests": "900",
@@ -539,6 +569,17 @@ def test_levels_of_the_end_are_reported_when_the_call_is_settled(caller, scripte
     close(caller, http)
     assert order == ["wait_gen", "finish_gen", "report"]
     caller.until(lambda: told(caller, name) == 900)
+
+
+def test_a_repeat_comes_after_the_lesson_of_its_refusal(caller, scripted):
+    """What the refusal told of the limits is taken over first; the brake holds all the same."""
+    server = scripted(failing(429, "rate_limit_exceeded", retry_after_ms="300", **LEVELS), OK)
+    name = f"{caller.model}-new"
+    caller.limiter.declare(Quota(name))
+    assert caller.chat(caller.client(server.base_url), model=name).usage
+    refused_at, started_at = (request.at for request in server.requests)
+    assert started_at >= refused_at + 0.3
+    assert amounts(caller, name) == {"requests/minute": 1000}
 
 
 def amounts(caller, name):
