@@ -1,0 +1,1 @@
+"""What the provider says, and what the fleet makes of it: measured with real processes over HTTP."""
