@@ -11,11 +11,11 @@
 --@const WINDOW_US 3000000
 --@const STALE_MAX_US 60000000
 
--- Move a level; remember by how much.
+-- Move a level, up to the capacity. Whole is what is remembered: it was about a moment that has passed,
+-- and calls of before it knew nothing of it.
 local function shift(bucket, amount)
-  local before = bucket[LEVEL]
-  local after = math.max(-DEBT_MAX, math.min(bucket[CAP] * bucket[DEN], before + amount))
-  bucket[LEVEL], bucket[SHIFT] = after, bucket[SHIFT] + after - before
+  local after = math.min(bucket[CAP] * bucket[DEN], bucket[LEVEL] + amount)
+  bucket[LEVEL], bucket[SHIFT] = math.max(-DEBT_MAX, after), bucket[SHIFT] + amount
 end
 
 -- Move a level to this or below, for a reason of our own: it is not used by others.

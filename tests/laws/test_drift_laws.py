@@ -203,6 +203,26 @@ def test_the_first_answer_corrects_what_others_used(tell: Tell) -> None:
     assert exchange.level == 10_000 - 40 - 5000
 
 
+def test_what_did_not_fit_is_not_made_up_for(tell: Tell) -> None:
+    """A call that was never sent is missing; until answers say so the bucket is full: they raise nothing.
+
+    Nor do answers to other calls of then raise it when it is not full any more.
+    """
+    exchange = Exchange(tell(tpm=6000), tokens=6000)
+    story, ann = exchange.story, exchange.owner
+    ann.ask(flags=0, tokens=500)
+    early = [exchange.send(10) for _ in range(12)]
+    for n, answer in early[:6]:
+        story.after(1)
+        ann.report(n, answer)
+    assert exchange.level == 6000
+    assert exchange.send(3000)
+    for n, answer in early[6:]:
+        story.after(1)
+        ann.report(n, answer)
+    assert exchange.level == pytest.approx(3000 + 600, abs=10)
+
+
 def test_first_answers_take_nothing_for_others_use(tell: Tell) -> None:
     """Calls of before any answer have no mark: what was refilled since they were sent is no drift."""
     story = tell(tpm=6000)
