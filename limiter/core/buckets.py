@@ -62,11 +62,10 @@ class Bucket:
         self.level = max(-DEBT_MAX, self.level - scaled)
 
     def correct(self, amount: int) -> None:
-        """Move the level, and remember by how much (`lua/lib/drift.lua`)."""
+        """Move the level, up to the capacity, and remember the amount (`lua/lib/drift.lua`)."""
         assert self.shift is not None
-        before = self.level
-        self.level = max(-DEBT_MAX, min(self.capacity * self.den, before + amount))
-        self.shift += self.level - before
+        self.level = max(-DEBT_MAX, min(self.capacity * self.den, self.level + amount))
+        self.shift += amount
 
     def carry(self, was: Bucket, num: int) -> None:
         """Take over what was used of an earlier bucket; what is not sure stays used.

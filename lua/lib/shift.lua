@@ -1,10 +1,10 @@
 -- Corrections of a level: what is not taken, given back or refilled. SHIFT is the sum of them.
 
--- Move a level; remember by how much.
+-- Move a level, up to the capacity. Whole is what is remembered: it was about a moment that has passed,
+-- and calls of before it knew nothing of it.
 local function shift(bucket, amount)
-  local before = bucket[LEVEL]
-  local after = math.max(-DEBT_MAX, math.min(bucket[CAP] * bucket[DEN], before + amount))
-  bucket[LEVEL], bucket[SHIFT] = after, bucket[SHIFT] + after - before
+  local after = math.min(bucket[CAP] * bucket[DEN], bucket[LEVEL] + amount)
+  bucket[LEVEL], bucket[SHIFT] = math.max(-DEBT_MAX, after), bucket[SHIFT] + amount
 end
 
 -- Move a level by intention: that is nobody's use, so it is not laid to the others' account.

@@ -85,7 +85,8 @@ class Fleet:
         reply, messages = self.story.engine.run(
             self.now, owner, self.numbers[owner], lease_us, self.story.agreed.version, list(entries)
         )
-        for name, grants in [(owner, reply.grants), *((k, m.grants) for k, m in messages.items())]:
+        letters = sorted((name, message.grants) for name, message in messages.items())
+        for name, grants in [(owner, reply.grants), *letters]:
             for grant in grants:
                 self._ended(name, grant.n, grant.status)
         if reply.next_us >= 0 and not self.now < self.timer_us <= self.now + reply.next_us:

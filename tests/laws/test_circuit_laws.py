@@ -67,6 +67,30 @@ def test_it_opens_when_calls_fail_in_a_row(tell: Tell, answers: list[tuple]) -> 
             return
 
 
+@pytest.mark.parametrize(
+    ("pauses_s", "opens_at"),
+    [([0] * 30, None), ([1] * 30, 11), ([2] * 30, 10), ([30] * 30, 10), ([0] * 20 + [9.9, 0.1], 22)],
+)  # fmt: skip
+def test_it_takes_ten_failures_and_ten_seconds(
+    tell: Tell, pauses_s: list[float], opens_at: int | None
+) -> None:
+    """Many failures at once may be one hiccup; a few in a long time are not all of them."""
+    story = tell(rpm=6000)
+    ann = story.owner("ann")
+    n = ann.ask()
+    for verdict in (FAILED, SERVED):
+        ann.report(n, verdict)
+        story.after(60)
+    for i, pause_s in enumerate(pauses_s, 1):
+        ann.report(n, FAILED)
+        if i == opens_at:
+            assert ann.known().shut_us == 10_000_000
+            return
+        assert ann.known().shut_us == 0
+        story.after(pauses_s[i] if i < len(pauses_s) else pause_s)
+    assert opens_at is None
+
+
 def test_who_asks_is_refused_at_once(tell: Tell) -> None:
     """Calls that may wait and calls that may not: each hears for how long, and none is in the line."""
     story = tell(rpm=600)

@@ -119,10 +119,10 @@ def test_guards_are_released_when_the_bucket_is_full_again(imagine: Tell) -> Non
     fleet.beside(RATE / 2, FOREIGN, 120).run_for(120)
     assert fleet.guard(LABEL) > 100
     fleet.run_for(240)
-    assert fleet.guard(LABEL) <= 20
+    assert fleet.guard(LABEL) <= 0.01 * TPM
     before = fleet.corrections(LABEL)
     fleet.run_for(120)
-    assert abs(fleet.corrections(LABEL) - before) <= 100
+    assert abs(fleet.corrections(LABEL) - before) <= 0.01 * TPM
 
 
 def once(fleet: Fleet):
@@ -207,6 +207,26 @@ def test_the_first_answer_corrects_what_others_used(tell: Tell) -> None:
     for each in early:
         exchange.owner.report(*each)
     assert exchange.level == 10_000 - 40 - 5000
+
+
+def test_what_did_not_fit_is_not_made_up_for(tell: Tell) -> None:
+    """A call that was never sent is missing; until answers say so the bucket is full: they raise nothing.
+
+    Nor do answers to other calls of then raise it when it is not full any more.
+    """
+    exchange = Exchange(tell(tpm=6000), tokens=6000)
+    story, ann = exchange.story, exchange.owner
+    ann.ask(flags=0, tokens=500)
+    early = [exchange.send(10) for _ in range(12)]
+    for n, answer in early[:6]:
+        story.after(1)
+        ann.report(n, answer)
+    assert exchange.level == 6000
+    assert exchange.send(3000)
+    for n, answer in early[6:]:
+        story.after(1)
+        ann.report(n, answer)
+    assert exchange.level == pytest.approx(3000 + 600, abs=20)
 
 
 def test_first_answers_take_nothing_for_others_use(tell: Tell) -> None:
@@ -302,14 +322,14 @@ def check_beside_others(fleet: Fleet, seconds: int, part: float) -> None:
     assert fleet.provider.refused - refused <= part * (len(fleet.grants) - made)
     theirs, turned_away = fleet.foreign - foreign, fleet.foreign_refused - turned_away
     assert turned_away <= 0.1 * (theirs / FOREIGN + turned_away)
-    assert fleet.rate(seconds) + theirs / seconds >= 0.97 * RATE
+    assert fleet.rate(seconds) + theirs / seconds >= 0.95 * RATE
 
 
 def test_a_fleet_lives_beside_others(tell: Tell) -> None:
     """The laws above in short, on every engine: nobody else, others who use a half, and nobody again."""
     fleet = a_fleet(tell, 7, 0.3, 16).run_for(70)
     assert fleet.provider.refused == 0
-    assert -most_within(fleet.grants, 40_000) <= fleet.corrections(LABEL) <= 0
+    assert abs(fleet.corrections(LABEL)) <= most_within(fleet.grants, 40_000)
     fleet.beside(RATE / 2, FOREIGN, 80).run_for(20)
     check_beside_others(fleet, 60, 0.1)
     refused = fleet.run_for(10).provider.refused
@@ -324,7 +344,7 @@ def test_beside_others_who_take_it_all_we_wait(imagine: Tell) -> None:
     refused, made = fleet.provider.refused, len(fleet.grants)
     fleet.run_for(300)
     assert made < len(fleet.grants)
-    assert fleet.provider.refused - refused <= 0.3 * (len(fleet.grants) - made)
+    assert fleet.provider.refused - refused <= 0.4 * (len(fleet.grants) - made)
 
 
 def test_two_limits_are_followed_each_by_itself(tell: Tell) -> None:

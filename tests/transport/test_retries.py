@@ -149,8 +149,8 @@ def test_uploads_are_left_to_the_sdk(caller, scripted):
     client = caller.client(server.base_url, retry=SOON)
     asked = {"model": caller.model, "file": ("a.wav", b"RIFF" * 1_000, "audio/wav")}
     for tries in (1, 2):
+        mine = client.with_options(max_retries=tries - 1)
         with pytest.raises(openai.InternalServerError) as caught:
-            mine = client.with_options(max_retries=tries - 1)
             caller.run(mine.audio.transcriptions.create(**asked))
         assert not isinstance(caught.value, CallFailed)
     counts = [request.headers["x-stainless-retry-count"] for request in server.requests]
