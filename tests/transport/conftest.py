@@ -36,7 +36,8 @@ def caller(request: pytest.FixtureRequest, name: str) -> Iterator[Caller]:
 @pytest.fixture(scope="package")
 def mock() -> Iterator[MockServer]:
     """Serve as OpenAI does, with limits that are never met."""
-    with background(MockConfig(rpm=100_000, tpm=100_000_000)) as server:
+    # Answers of 600 tokens, so that none is as short as what /responses is charged beside its input.
+    with background(MockConfig(rpm=100_000, tpm=100_000_000, answer_tokens=600)) as server:
         yield server
 
 
