@@ -108,15 +108,17 @@ class Counted:
         """Give everything back."""
         self.settle_soon(None)
 
-    def settle_soon(self, used: Mapping[str, int] | None) -> None:
-        """Settle (None: cancel), and count it."""
+    def settle_soon(self, used: Mapping[str, int] | None, late: Verdict | None = None) -> None:
+        """Settle (None: cancel), and count it; `late` is to be reported then."""
         if self._held.state == "held":
             self._patient.ended(self, used)
-        self._held.settle_soon(used)
+        self._held.settle_soon(used, late)
 
-    def settle_from_finalizer(self, used: Mapping[str, int] | None) -> None:
+    def settle_from_finalizer(
+        self, used: Mapping[str, int] | None, late: Verdict | None = None
+    ) -> None:
         """Settle from a `__del__`."""
-        self._held.settle_from_finalizer(used)
+        self._held.settle_from_finalizer(used, late)
 
     def report_soon(self, verdict: Verdict) -> None:
         """Let the fleet know what was answered."""

@@ -70,7 +70,7 @@ FAILS = {
     "a pool that is too small": (httpx2.PoolTimeout("x"), 0),
     "the same, wrapped": (caused(APIConnectionError(), httpx2.PoolTimeout("x")), 0),
     "an error of ours": (WaitTimeout("x", wait_s=1.0), 0),
-    "one that was reported": (CallFailed("x", status=500), 0),
+    "one that was reported": (CallFailed("x", status=500, response=httpx2.Response(500)), 0),
 }
 
 
@@ -165,6 +165,28 @@ def test_a_call_that_was_served_ends_a_row_of_failures(limiter: Limiter, mode: s
         asyncio.run(serve())
     limiter.acquire("q").cancel()
     assert status_of(limiter).failures == 0
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_a_block_that_broke_off_is_no_success(limiter: Limiter, mode: str) -> None:
+    """Whatever ended it, nobody knows of an answer: a row of failures goes on."""
+    with pytest.raises(Answered), limiter.reserve("q"):
+        raise Answered(500)
+    if mode == "sync":
+        with pytest.raises(KeyError), limiter.reserve("q"):
+            raise KeyError
+    else:
+
+        async def fail() -> None:
+            other = limiter.as_async()
+            with pytest.raises(KeyError):
+                async with other.reserve("q"):
+                    raise KeyError
+            await other.aclose()
+
+        asyncio.run(fail())
+    limiter.acquire("q").cancel()
+    assert status_of(limiter).failures == 1
 
 
 def test_successes_are_told_now_and_then(limiter: Limiter, monkeypatch: pytest.MonkeyPatch) -> None:

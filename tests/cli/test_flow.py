@@ -17,6 +17,7 @@ from limiter.cli.settings import Settings, written
 from limiter.core import definition, layout
 from limiter.errors import CircuitOpen, RetriesSpent
 from limiter.mock import MockConfig
+from limiter.providers import Outcome, Verdict
 from tests.cli.home import Home
 
 BATCH = Priority("batch", level=-10)
@@ -170,3 +171,21 @@ def test_a_run_without_numbers_learns_them(home: Home) -> None:
     assert done.returncode == 0, done.stderr
     assert len(home.results()) == 40
     assert home.server.stats()["refused"] == 0
+
+
+def test_a_counted_reservation_ends_as_any_other() -> None:
+    """It takes what the transport gives it: what was used, and what is to be reported after that."""
+
+    async def ends() -> list[tuple[object, ...]]:
+        reports: list[tuple[object, ...]] = []
+        async with AsyncLimiter("memory://", quotas=[Quota("q", rpm=60)]) as limiter:
+            patient = Patient(limiter, lambda *parts: reports.append(parts[:3]))
+            for used, late in (({"requests": 1}, Verdict(Outcome.SERVED)), (None, None)):
+                held = await patient.acquire("q", {"requests": 1})
+                held.settle_soon(used, late)
+                held.settle_soon(used, late)
+            left = (await patient.acquire("q", {"requests": 1}))._held
+            left.settle_from_finalizer(None, None)
+        return reports
+
+    assert asyncio.run(ends()) == [("spent", "q", {"requests": 1}), ("spent", "q", {"requests": 0})]
