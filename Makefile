@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 LEVEL  ?= dev
 PROCESSES ?= 4
 
-.PHONY: help setup run test lint types contracts sequences bench clean
+.PHONY: help setup run test lint types contracts sequences bench feedback clean
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort
 
@@ -45,6 +45,9 @@ sequences: $(VENV)/.dev ## hold the Lua against the model on thousands of random
 
 bench: $(VENV)/.dev ## measure everything that has a bar, in one run
 	$(BIN)/python -m benchmarks
+
+feedback: $(VENV)/.dev ## measure a fleet that hears the provider: changes, brake, repeats, learned estimates
+	$(BIN)/python -m benchmarks.feedback
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .bench .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
