@@ -13,9 +13,9 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from limiter.errors import ConfigError
-from limiter.transport import flow, streams
+from limiter.transport import carriers, streams
+from limiter.transport.carriers import Limited
 from limiter.transport.effects import Http
-from limiter.transport.flow import Limited
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,8 +70,8 @@ def family(name: str) -> Family:
 
     return Family(
         module,
-        made(flow.SyncTransport, module.BaseTransport),
-        made(flow.AsyncTransport, module.AsyncBaseTransport),
+        made(carriers.SyncTransport, module.BaseTransport),
+        made(carriers.AsyncTransport, module.AsyncBaseTransport),
         made(streams.SyncStream, module.SyncByteStream),
         made(streams.AsyncStream, module.AsyncByteStream),
         module.ByteStream,

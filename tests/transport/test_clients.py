@@ -11,7 +11,7 @@ import pytest
 from limiter import AsyncLimiter, ConfigError, Limiter, Quota
 from limiter.mock import MockConfig, create_app
 from limiter.transport import clients, http_client, instrument
-from limiter.transport.flow import Limited
+from limiter.transport.carriers import Limited
 from limiter.transport.rules import _provider
 from tests.transport.callers import HELLO_TOKENS, still
 from tests.transport.scripted import completion, whole

@@ -13,7 +13,7 @@ import pytest
 
 import limiter
 from limiter import Limiter, WaitTimeout
-from limiter.transport import flow, raised
+from limiter.transport import carriers, raised
 from tests.transport.callers import SLOTS, TOKENS, still
 from tests.transport.scripted import completion, event, streamed, whole
 from tests.transport.test_settling import NOTHING, ONE
@@ -61,8 +61,8 @@ def test_the_limiter_s_errors_reach_the_caller_at_once(caller, scripted, monkeyp
     """Unretried, unwrapped, with their numbers; nothing was sent and nothing is taken."""
     server = scripted(whole(completion(20)))
     attempts = []
-    follow = flow.attempt_gen
-    monkeypatch.setattr(flow, "attempt_gen", lambda *a: attempts.append(1) or follow(*a))
+    follow = carriers.attempt_gen
+    monkeypatch.setattr(carriers, "attempt_gen", lambda *a: attempts.append(1) or follow(*a))
     with pytest.raises(kind) as caught:
         ask(caller, server.base_url)
     error = caught.value
@@ -104,7 +104,7 @@ def test_errors_pickle(kind):
 def test_without_openai_errors_are_the_limiter_s_own():
     """A process that uses httpx alone loads no openai for its errors."""
     code = (
-        "import sys; from limiter import WaitTimeout; from limiter.transport import raised; "
+        "import sys; from limiter import WaitTimeout; from limiter.transport import carriers, raised; "
         "e = WaitTimeout('x'); assert raised.through_openai(e) is e; "
         "import limiter.transport; limiter.Limiter('memory://').http_client(family='httpx2'); "
         "assert 'openai' not in sys.modules and 'httpx' not in sys.modules"
