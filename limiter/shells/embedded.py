@@ -77,7 +77,28 @@ def available() -> bool:
     return version.returncode == 0
 
 
-def directory() -> Path:
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Say what a server is for.
+
+    Attributes:
+        folder: below the directory of the limiter's own server; "" for that one.
+        most_bytes: what it may keep, the least recently used goes first; 0: all.
+        idle_s: how long it is kept up by nobody.
+    """
+
+    folder: str
+    most_bytes: int
+    idle_s: float
+
+
+LIMITS = Kind("", 0, _IDLE_S)
+# An answer that is asked for again within its hour is found, and a machine that is left alone is left
+# nothing behind.
+ANSWERS = Kind("cache", 256 * 2**20, 3600.0)
+
+
+def directory(kind: Kind = LIMITS) -> Path:
     """Return the directory of the socket, the locks and the log; make it if it is missing.
 
     $LIMITER_RUNTIME_DIR, else $XDG_RUNTIME_DIR/limiter, else <tmp>/limiter-<uid>; where that is
@@ -86,7 +107,9 @@ def directory() -> Path:
     Raises:
         ConfigError: it cannot be made, or others than its user could have a hand in it.
     """
-    folder = _short(_wanted())
+    if kind.folder:
+        directory()  # a folder above that is made by the way would be open to others
+    folder = _short(_wanted() / kind.folder)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.lstat()
@@ -108,7 +131,7 @@ def directory() -> Path:
     return folder
 
 
-def join(user: Hashable = None) -> str:
+def join(user: Hashable = None, kind: Kind = LIMITS) -> str:
     """Return the socket path of the server, started if none answers; keep it up from now on.
 
     Blocks, 0.5 ms to join and 0.1 s to start as a rule, 10 s at most. Idempotent: call it again
@@ -121,10 +144,10 @@ def join(user: Hashable = None) -> str:
         StoreError: the server does not start or does not answer; ends with the log's tail.
     """
     deadline = time.monotonic() + _JOIN_S
-    folder, idle_s = directory(), _idle_s()
+    folder, idle_s = directory(kind), _idle_s(kind)
     try:
         with _mutex, _starting(folder, deadline):
-            _use_server(folder, user, idle_s, deadline)
+            _use_server(folder, user, (idle_s, kind.most_bytes), deadline)
     except OSError as exc:
         raise StoreError(
             f"Cannot use {folder} for the embedded server ({exc.strerror}); mend that, or set "
@@ -191,8 +214,8 @@ def _fits(folder: Path) -> bool:
     return len(os.fsencode(folder / guard.SOCKET)) < _SOCKET_PATH_BYTES
 
 
-def _idle_s() -> float:
-    text = os.environ.get("LIMITER_EMBEDDED_IDLE_S") or str(_IDLE_S)
+def _idle_s(kind: Kind) -> float:
+    text = os.environ.get("LIMITER_EMBEDDED_IDLE_S") or str(kind.idle_s)
     try:
         idle_s = float(text)
     except ValueError:
@@ -204,14 +227,14 @@ def _idle_s() -> float:
     return idle_s
 
 
-def _use_server(folder: Path, user: Hashable, idle_s: float, deadline: float) -> None:
+def _use_server(folder: Path, user: Hashable, bounds: tuple[float, int], deadline: float) -> None:
     use = _use(folder)
     try:
         _lock(use.lock, guard.SHARED, deadline, folder)
         # A process that is gone before the guard looks has been here nevertheless.
         os.utime(use.lock)
         if not (guard.answers(f"{folder}/{guard.SOCKET}") and _is_guarded(folder)):
-            _start(folder, idle_s, deadline)
+            _start(folder, bounds, deadline)
     except BaseException:
         if not use.users:
             _close(_uses.pop(folder).lock)
@@ -281,7 +304,7 @@ def _is_guarded(folder: Path) -> bool:
         os.close(home)
 
 
-def _start(folder: Path, idle_s: float, deadline: float) -> None:
+def _start(folder: Path, bounds: tuple[float, int], deadline: float) -> None:
     """Have a guard start the server, or adopt one whose guard was killed; wait for its answer."""
     binary, interpreter = _binary(), _interpreter()
     if binary is None or interpreter is None:
@@ -291,7 +314,8 @@ def _start(folder: Path, idle_s: float, deadline: float) -> None:
             "process only."
         )
     log = os.open(folder / guard.LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    command = [interpreter, "-I", "-S", guard.__file__, str(folder), binary, str(idle_s)]
+    command = [interpreter, "-I", "-S", guard.__file__, str(folder), binary,
+               *map(str, bounds)]  # fmt: skip
     try:
         # A session of its own: Ctrl-C and a killed process group do not reach it.
         subprocess.run(  # noqa: S603 - paths of our own, no shell

@@ -1,6 +1,6 @@
 """Start the embedded server, watch over it, and end it once nobody has used it for a while.
 
-Runs by path as its own detached process, `python -I -S guard.py FOLDER BINARY IDLE_S`: standard
+Runs by path as its own detached process, `python -I -S guard.py FOLDER BINARY IDLE_S MOST_BYTES`: standard
 library only, no module that costs memory (about 10 MB in all), nothing of this package.
 `embedded.py` imports it too, for the file names, the locks and the dialling, so that both sides
 mean the same. It must never remove a lock file: a process that waits for it would lock a name
@@ -93,9 +93,10 @@ def unlock(lock: int) -> None:
     os.close(lock)
 
 
-def _spawn(folder: str, binary: str) -> int:
+def _spawn(folder: str, binary: str, most_bytes: int) -> int:
     # No TCP port, no persistence: nothing listens that another user could reach, nothing is
-    # written that could outlive the server. noeviction: a store of limits must not forget some.
+    # written that could outlive the server. noeviction: a store of limits must not forget some;
+    # a cache, which has a bound, forgets what was not asked for the longest.
     flags = {
         "port": "0",
         "unixsocket": f"{folder}/{SOCKET}",
@@ -103,7 +104,8 @@ def _spawn(folder: str, binary: str) -> int:
         "save": "",
         "appendonly": "no",
         "dir": folder,
-        "maxmemory-policy": "noeviction",
+        "maxmemory": str(most_bytes),
+        "maxmemory-policy": "allkeys-lru" if most_bytes else "noeviction",
         "logfile": f"{folder}/{LOG}",
     }
     child = os.fork()
@@ -117,7 +119,7 @@ def _spawn(folder: str, binary: str) -> int:
         os._exit(127)
 
 
-def _connect(folder: str, binary: str) -> socket.socket | None:
+def _connect(folder: str, binary: str, most_bytes: int) -> socket.socket | None:
     """Dial the server, started first if there is none; None if it does not come up.
 
     A server that is there but silent is waited for, never replaced: when it woke up, two would
@@ -130,7 +132,7 @@ def _connect(folder: str, binary: str) -> socket.socket | None:
             return dial(f"{folder}/{SOCKET}")
         except _ABSENT:
             if not child:
-                child = _spawn(folder, binary)
+                child = _spawn(folder, binary, most_bytes)
             elif os.waitpid(child, os.WNOHANG)[0]:
                 return None
         except OSError:
@@ -246,7 +248,7 @@ class Guard:
                 os.kill(self.pid, signal.SIGKILL)
 
 
-def main(folder: str, binary: str, idle_s: float) -> int:
+def main(folder: str, binary: str, idle_s: float, most_bytes: int) -> int:
     """Return 0 once a server answers and a guard that outlives this process watches it, else 1."""
     os.umask(0o077)
     home = os.open(folder, os.O_RDONLY)
@@ -259,7 +261,7 @@ def main(folder: str, binary: str, idle_s: float) -> int:
         os.close(writer)
         return 0 if os.read(reader, 1) else 1
     os.close(reader)
-    line = _connect(folder, binary)
+    line = _connect(folder, binary, most_bytes)
     if line is None:
         return 1
     guard = Guard(folder, line, idle_s)
@@ -272,4 +274,4 @@ def main(folder: str, binary: str, idle_s: float) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2], float(sys.argv[3])))
+    sys.exit(main(sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4])))

@@ -128,12 +128,12 @@ class RedisStore:
         if self.sharded:
             arguments = wire.arguments(batch)
             return self.client.evalsha(wire.script.sha, len(wire.keys.all()), *arguments)
-        with self._lane() as connection:
+        with self.lane() as connection:
             connection.send_packed_command((wire.packed(batch),), check_health=False)
             return connection.read_response()
 
     @contextlib.contextmanager
-    def _lane(self) -> Iterator[Any]:
+    def lane(self) -> Iterator[Any]:
         """Lend a connection of our own; a broken one is not lent again."""
         pool = self.client.connection_pool
         try:
@@ -246,12 +246,12 @@ class AsyncRedisStore:
         if self.sharded:
             arguments = wire.arguments(batch)
             return await self.client.evalsha(wire.script.sha, len(wire.keys.all()), *arguments)
-        async with self._lane() as connection:
+        async with self.lane() as connection:
             await connection.send_packed_command((wire.packed(batch),), check_health=False)
             return await connection.read_response(timeout=math.inf)
 
     @contextlib.asynccontextmanager
-    async def _lane(self) -> AsyncIterator[Any]:
+    async def lane(self) -> AsyncIterator[Any]:
         """Lend a connection of our own; a broken one is not lent again."""
         pool = self.client.connection_pool
         connection = self._lanes.pop() if self._lanes else await pool.get_connection()

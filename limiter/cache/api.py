@@ -1,0 +1,303 @@
+"""The cache as its users see it, sync and async side by side."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import weakref
+from collections.abc import AsyncIterator, Iterator
+from types import TracebackType
+from typing import Any, Self
+
+from limiter.cache import opening
+from limiter.cache.driving import AsyncDriver, SyncDriver
+from limiter.cache.entry import read
+from limiter.cache.flights import Flight
+from limiter.cache.looking import Found, Serve
+from limiter.cache.policy import Question
+from limiter.cache.settings import Settings, settings_of
+from limiter.cache.stats import CacheStats, Stored
+from limiter.errors import LimiterError
+
+
+class _Door:
+    """Hold what both kinds of cache know."""
+
+    settings: Settings
+    _url: Any
+
+    def _driver_settings(self) -> dict[str, Any]:
+        told = self.settings
+        return {
+            "lease_s": told.lease_s,
+            "most": told.entry_bytes,
+            "single_flight": told.single_flight,
+        }
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.settings}>"
+
+
+class Cache(_Door):
+    """Answer what was asked before, and let one of many who ask the same go, for all processes.
+
+    Safe to share between threads, and usable after a fork. It never raises on the way of a call: a store
+    that is away is a miss.
+
+    Args:
+        url: a URL as a `Limiter` takes it, or a redis-py client. It may be another server than the
+            limiter's, and should be one that evicts (`maxmemory-policy allkeys-lru`), which the limiter's
+            must not. Without it: `LIMITER_CACHE_URL`, else an embedded server of its own for this user
+            and machine: 256 MB, kept up for an hour.
+        **options: by name:
+
+            * ttl: seconds that an answer is kept (3,600), less up to a tenth, at random.
+            * stale: seconds beyond that in which it is still served, while one call in the fleet gets a
+              new one (0).
+            * shared: all callers of a base URL share their answers. Otherwise only those with the same
+              credential do.
+            * namespace: a name instead of the credential.
+            * deterministic: cache only what asks for temperature 0 or has a seed.
+            * cacheable: a function `(request, answer) -> bool` that may forbid more: called with the body
+              and None before the call, with both after it.
+            * ignore: names of body fields and headers that change nothing; `*` stands for any text.
+            * entry_bytes: what one answer may have (1 MiB).
+            * compress_above: bytes from which on it is compressed (1,024).
+            * single_flight: of many who ask the same at once, one goes (True).
+            * lease: seconds of silence after which another goes instead (5).
+            * timeout: seconds that the store may take for an answer (0.5).
+
+    Raises:
+        ConfigError: an argument is wrong, or rfc8785 is not installed.
+    """
+
+    def __init__(self, url: Any = None, **options: Any) -> None:
+        self._adopt(url, settings_of(options), None)
+
+    def _adopt(self, url: Any, settings: Settings, twin: AsyncCache | None) -> None:
+        opening.check(url)
+        self._url, self.settings, self._twin = url, settings, twin
+        self._driver: SyncDriver | None = None
+        self._pid, self._lock = os.getpid(), threading.Lock()
+
+    def _open(self) -> SyncDriver:
+        if self._pid != os.getpid():
+            # A forked child is a process of its own: another owner, other connections.
+            self._driver, self._pid, self._lock = None, os.getpid(), threading.Lock()
+        if self._driver is None:
+            with self._lock:
+                if self._driver is None:
+                    store = opening.sync_store(self._url, self.settings.timeout_s, id(self))
+                    self._driver = SyncDriver(store, **self._driver_settings())
+                    weakref.finalize(self, _farewell, self._driver, os.getpid())
+        return self._driver
+
+    def look(self, question: Question, serve: Serve) -> tuple[Found, Flight | None]:
+        """Look for an answer, wait for it, or take the task of getting it.
+
+        A hit is one packet; a miss is one round trip more. With a flight, call `fill` or `leave` in
+        the end.
+
+        Args:
+            question: see `Settings.question`.
+            serve: makes of an entry what is wanted; None: it will not do.
+        """
+        try:
+            driver = self._open()
+        except LimiterError as exc:
+            opening.complain(exc)
+            return Found("alone"), None
+        return driver.look(question, serve)
+
+    def fill(self, flight: Flight, kind: str, data: Any, **more: Any) -> None:
+        """Store the answer of a flight; one that is too large is as none. One round trip."""
+        written = self.settings.written(flight.question, kind, data, **more)
+        if written is None:
+            self._open().figures.count("not_stored")
+            self.leave(flight, failed=True)
+        else:
+            self._open().fill(flight, *written)
+
+    def leave(self, flight: Flight, *, failed: bool = True) -> None:
+        """End a flight without an answer: the next one tries. One round trip, if others may wait.
+
+        Args:
+            flight: of this cache.
+            failed: the call did, or its answer may not be stored: the second time in a row nobody waits
+                any more. False: the caller gave up.
+        """
+        self._open().leave(flight, failed=failed)
+
+    def leave_now(self, flight: Flight) -> None:
+        """End the flight of one who is interrupted."""
+        self._open().leave(flight, failed=False)
+
+    def leave_soon(self, flight: Flight) -> None:
+        """End a flight from a finalizer."""
+        self._open().leave_soon(flight)
+
+    def stats(self) -> CacheStats:
+        """Return the counts of the whole fleet, up to a second ago; one round trip."""
+        driver = self._open()
+        driver.flush()
+        return CacheStats.of(driver.store.figures())
+
+    def keys(self) -> Iterator[str]:
+        """List the keys of all answers; a scan."""
+        yield from self._open().store.scan()
+
+    def peek(self, key: str) -> Stored | None:
+        """Return a stored answer as it is, for people; None: there is none that is whole."""
+        stored, left_ms = self._open().store.look(key, self.settings.entry_bytes)
+        return Stored.of(key, stored, left_ms, read(key, stored, self.settings.entry_bytes))
+
+    def clear(self, namespace: str | None = None) -> int:
+        """Delete all answers, or those of a namespace; return how many there were. The counts stay."""
+        store, number = self._open().store, 0
+        for key in list(store.scan()):
+            if namespace is None or key.startswith(f"{namespace}:"):
+                store.drop(key)
+                number += 1
+        return number
+
+    def as_sync(self) -> Cache:
+        """Return this cache."""
+        return self
+
+    def as_async(self) -> AsyncCache:
+        """Return the asyncio cache on the same store, with the same settings."""
+        if self._twin is None:
+            self._twin = AsyncCache.__new__(AsyncCache)
+            self._twin._adopt(self._url, self.settings, self)  # noqa: SLF001 - its other half
+        return self._twin
+
+    def close(self) -> None:
+        """Tell the counts, close the connections; the next use opens them again."""
+        driver, self._driver = self._driver, None
+        if driver is not None and self._pid == os.getpid():
+            driver.close()
+            opening.leave(self._url, id(self))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        self.close()
+
+
+class AsyncCache(_Door):
+    """The asyncio side of `Cache`: the same arguments and verbs. Each event loop has its connections."""
+
+    def __init__(self, url: Any = None, **options: Any) -> None:
+        self._adopt(url, settings_of(options), None)
+
+    def _adopt(self, url: Any, settings: Settings, twin: Cache | None) -> None:
+        opening.check(url)
+        self._url, self.settings, self._twin = url, settings, twin
+        self._drivers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncDriver] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    async def _open(self) -> AsyncDriver:
+        loop = asyncio.get_running_loop()
+        driver = self._drivers.get(loop)
+        if driver is None:
+            store = await opening.async_store(self._url, self.settings.timeout_s, id(self))
+            driver = AsyncDriver(store, **self._driver_settings())
+            driver = self._drivers.setdefault(loop, driver)
+        return driver
+
+    async def look(self, question: Question, serve: Serve) -> tuple[Found, Flight | None]:
+        """Look for an answer, wait for it, or take the task of getting it; see `Cache.look`."""
+        try:
+            driver = await self._open()
+        except LimiterError as exc:
+            opening.complain(exc)
+            return Found("alone"), None
+        return await driver.look(question, serve)
+
+    async def fill(self, flight: Flight, kind: str, data: Any, **more: Any) -> None:
+        """Store the answer of a flight; see `Cache.fill`."""
+        written = self.settings.written(flight.question, kind, data, **more)
+        driver = await self._open()
+        if written is None:
+            driver.figures.count("not_stored")
+            await driver.leave(flight, failed=True)
+        else:
+            await driver.fill(flight, *written)
+
+    async def leave(self, flight: Flight, *, failed: bool = True) -> None:
+        """End a flight without an answer; see `Cache.leave`."""
+        await (await self._open()).leave(flight, failed=failed)
+
+    def leave_now(self, flight: Flight) -> None:
+        """End the flight of one who is interrupted, without waiting."""
+        if driver := self._drivers.get(asyncio.get_running_loop()):
+            driver.leave_now(flight)
+
+    def leave_soon(self, flight: Flight) -> None:
+        """End a flight from a finalizer."""
+        for driver in list(self._drivers.values()):
+            driver.leave_soon(flight)
+
+    async def stats(self) -> CacheStats:
+        """Return the counts of the whole fleet; see `Cache.stats`."""
+        driver = await self._open()
+        await driver.flush()
+        return CacheStats.of(await driver.store.figures())
+
+    async def keys(self) -> AsyncIterator[str]:
+        """List the keys of all answers; a scan."""
+        async for key in (await self._open()).store.scan():
+            yield key
+
+    async def peek(self, key: str) -> Stored | None:
+        """Return a stored answer as it is; see `Cache.peek`."""
+        stored, left_ms = await (await self._open()).store.look(key, self.settings.entry_bytes)
+        return Stored.of(key, stored, left_ms, read(key, stored, self.settings.entry_bytes))
+
+    async def clear(self, namespace: str | None = None) -> int:
+        """Delete all answers, or those of a namespace; see `Cache.clear`."""
+        store, number = (await self._open()).store, 0
+        for key in [key async for key in store.scan()]:
+            if namespace is None or key.startswith(f"{namespace}:"):
+                await store.drop(key)
+                number += 1
+        return number
+
+    def as_async(self) -> AsyncCache:
+        """Return this cache."""
+        return self
+
+    def as_sync(self) -> Cache:
+        """Return the sync cache on the same store, with the same settings."""
+        if self._twin is None:
+            self._twin = Cache.__new__(Cache)
+            self._twin._adopt(self._url, self.settings, self)  # noqa: SLF001 - its other half
+        return self._twin
+
+    async def aclose(self) -> None:
+        """Tell the counts, close the connections of this event loop."""
+        driver = self._drivers.pop(asyncio.get_running_loop(), None)
+        if driver is not None:
+            await driver.close()
+            opening.leave(self._url, id(self))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        await self.aclose()
+
+
+def _farewell(driver: SyncDriver, pid: int) -> None:
+    """Tell what was counted by a cache that nobody closed."""
+    if os.getpid() == pid:
+        driver.flush()

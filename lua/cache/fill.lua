@@ -1,0 +1,17 @@
+--- Store an answer and wake those who wait for it; the flight is over, whoever held it.
+--
+-- KEYS[1] answer, KEYS[2] flight: as in claim.lua
+--
+-- ARGV[1] answer       the envelope
+-- ARGV[2] lifetime_ms  how long it is kept
+-- ARGV[3] message      what those who wait are told: the key
+--
+-- Reply: {1}
+
+--@include cache/owned
+--@include cache/wake
+drop_foreign(KEYS[2], 'hash')
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+wake(KEYS[2], ARGV[3])
+redis.call('DEL', KEYS[2])
+return {1}
