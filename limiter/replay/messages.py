@@ -23,15 +23,16 @@ _GROWING = {
     "signature_delta": ("signature", "signature"),
     "input_json_delta": ("partial_json", "input"),
 }
+_FRAME = ["message_start", "message_stop"]
 _LATE = ("stop_reason", "stop_sequence")
 _INPUT = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 
 
 def fold(events: Sequence[Payload]) -> Payload:
     """Return the message that events amount to."""
-    start, *middle, stop = events or [{}]
-    if kind_of(start) != "message_start" or not middle or kind_of(stop) != "message_stop":
+    if [kind_of(event) for event in (*events[:1], *events[-1:])] != _FRAME:
         raise Loss
+    start, *middle, _ = events
     message = dict(fields(start.get("message")))
     blocks, open_at = Numbered(), set[int]()
     for event in middle:
