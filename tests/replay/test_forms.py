@@ -76,6 +76,8 @@ def test_every_single_cut_of_a_stream_is_no_answer(endpoint):
     body = b"".join(events)
     assert [cut for cut in range(len(body)) if assemble(endpoint, body[:cut]) is not None] == []
     assert assemble(endpoint, body) == SMALL[endpoint]
+    assert assemble(endpoint, body + b"\n") == SMALL[endpoint]
+    assert assemble(endpoint, body + b"\n:") is None
 
 
 @given(asked, st.data())
@@ -90,13 +92,14 @@ def test_a_lost_end_or_a_second_one_is_no_answer(pair, data):
 
 @given(asked, st.sampled_from(["\n", "\r\n", "\r"]), st.booleans())
 def test_line_ends_comments_and_a_mark_change_nothing(pair, eol, is_marked):
-    """What the format of server-sent events allows reads as the same answer."""
+    """What the format of server-sent events allows reads as the same answer, and is replayed as it is."""
     endpoint, answer = pair
-    events = streamed(endpoint, answer)
-    body = b": ping\n\n".join([b"\xef\xbb\xbf" * is_marked, *events])
-    assert assemble(endpoint, body.replace(b"\n", eol.encode())) == answer
-    replayed = as_asked(endpoint, body, include_usage=has_usage(endpoint, answer))
-    assert assemble(endpoint, b"".join(replayed)) == answer
+    line_end = eol.encode()
+    events = [event.replace(b"\n", line_end) for event in streamed(endpoint, answer)]
+    comment = b": ping" + line_end * 2
+    body = b"\xef\xbb\xbf" * is_marked + comment.join(events)
+    assert assemble(endpoint, body) == answer
+    assert as_asked(endpoint, body, include_usage=has_usage(endpoint, answer)) == events
 
 
 @given(asked, st.data())
@@ -113,6 +116,25 @@ def test_an_error_in_a_stream_is_no_answer(pair, data):
     body = b"".join([*events[:at], error, *events[at:]])
     assert assemble(endpoint, body) is None
     assert as_asked(endpoint, body, include_usage=False) is None
+
+
+@given(asked, st.data())
+def test_events_in_any_order_raise_nothing(pair, data):
+    """Events left out, doubled or out of turn, down to the end alone: never an exception."""
+    endpoint, answer = pair
+    events = streamed(endpoint, answer)
+    shuffled = data.draw(st.lists(st.sampled_from(events), max_size=8))
+    for told in (
+        shuffled,
+        shuffled + events[-1:],
+        events[-1:],
+        events[-2:],
+        events[:1] + events[-1:],
+    ):
+        assemble(endpoint, b"".join(told))
+        as_asked(endpoint, b"".join(told), include_usage=True)
+    # The end alone is an answer only where it holds the whole of it.
+    assert assemble(endpoint, events[-1]) == (answer if endpoint == "responses" else None)
 
 
 ENDPOINTS = st.sampled_from([*ANSWERS, "embeddings", "generate", None])
