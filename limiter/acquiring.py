@@ -50,6 +50,25 @@ class _Door:
         """
         return self._settings.forecasts_of(quota).expected(key, now_us())
 
+    def _keeping(self, cache: Any, body: Any, quota: Names, wish: Wish, *, is_async: bool) -> Any:
+        """Return what asks the cache before a reservation; None: there is no cache.
+
+        It waits there as it would in line, and for no call that is less urgent.
+        """
+        if cache is None and body is None:
+            return None
+        from limiter.cache import keeping
+
+        keeping.check(cache, body)
+        declared = self.quotas.get(quota if isinstance(quota, str) else next(iter(quota), ""))
+        policy = declared.policy(wish.priority) if declared else None
+        rank = policy.level if policy else 0
+        patience_s = policy.timeout if policy and wish.timeout_s is None else wish.timeout_s
+        question = keeping.question_of(cache.settings, body, wish.tenant, rank, patience_s)
+        if is_async:
+            return keeping.AsyncKeeping(cache.as_async(), question)
+        return keeping.Keeping(cache.as_sync(), question)
+
     def http_client(self, **settings: Any) -> Any:
         """Return an HTTP client for `OpenAI(http_client=…)` whose every call is limited.
 

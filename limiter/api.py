@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from limiter.acquiring import Acquiring, AsyncAcquiring
 from limiter.asking import LEASE_S, STORE_TIMEOUT_S, AnyOf, Cost, Names, Settings, Wish
@@ -22,6 +22,9 @@ from limiter.reserving import AsyncReserving, Reserving
 from limiter.shells import opening
 from limiter.status import Declaration, QuotaStatus
 from limiter.tickets import AsyncTicket, Ticket
+
+if TYPE_CHECKING:
+    from limiter.cache.api import AsyncCache, Cache
 
 
 class Limiter(Acquiring):
@@ -178,15 +181,22 @@ class Limiter(Acquiring):
         priority: str | None = None,
         tenant: str | None = None,
         fail_fast: bool = True,
+        cache: Cache | AsyncCache | None = None,
+        body: Mapping[str, Any] | None = None,
         **dims: int,
     ) -> Reserving:
         """Return a context manager that acquires on entry; see `acquire`.
 
         Leaving it without `settle()` counts the estimate as used and warns. An exception settles
         by what it says was used: nothing when the call was never sent, else what providers count.
+
+        With `cache=` (a `limiter.cache.Cache`) and `body=` (of the call that is going to be made),
+        `r.answer` is what a block settled with that asked the same, and nothing is taken; where it is
+        None the call is to be made. Of many who ask the same at once, one makes it.
         """
         wish = Wish.of(cost, dims, timeout, priority, tenant, fail_fast=fail_fast)
-        return Reserving(lambda watch: self._take(quota, any_of, wish, watch))
+        keeping = self._keeping(cache, body, quota, wish, is_async=False)
+        return Reserving(quota, lambda watch: self._take(quota, any_of, wish, watch), keeping)
 
     def peek(self, quota: str) -> QuotaStatus:
         """Return a quota's levels, tickets and reservations now; one round trip, nothing taken."""
@@ -320,11 +330,14 @@ class AsyncLimiter(AsyncAcquiring):
         priority: str | None = None,
         tenant: str | None = None,
         fail_fast: bool = True,
+        cache: Cache | AsyncCache | None = None,
+        body: Mapping[str, Any] | None = None,
         **dims: int,
     ) -> AsyncReserving:
         """Return an async context manager that acquires on entry; see `Limiter.reserve`."""
         wish = Wish.of(cost, dims, timeout, priority, tenant, fail_fast=fail_fast)
-        return AsyncReserving(lambda watch: self._take(quota, any_of, wish, watch))
+        keeping = self._keeping(cache, body, quota, wish, is_async=True)
+        return AsyncReserving(quota, lambda watch: self._take(quota, any_of, wish, watch), keeping)
 
     async def peek(self, quota: str) -> QuotaStatus:
         """Return a quota's levels, tickets and reservations now; one round trip, nothing taken."""

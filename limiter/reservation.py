@@ -57,6 +57,8 @@ class _Held:
         self._provider = "openai"
         self._is_told = False  # the fleet has heard how the call was answered
         self.state = "held"
+        self.answer: Any = None
+        self.settled_with: object = None
 
     def chosen_by(self, choices: Choices) -> Self:
         """Let its end be known to the one who chose its quota among others."""
@@ -227,7 +229,9 @@ class Reservation(_Held):
     concurrency slots come back after the lease and its estimate counts as used.
 
     Attributes:
-        state: `held`, `settled` or `cancelled`.
+        state: `held`, `settled` or `cancelled`; `answered`: the cache had the answer, nothing is held.
+        answer: the cache's, None where the call is to be made; see `Limiter.reserve`.
+        settled_with: what was given to `settle`.
     """
 
     def __init__(self, shell: sync.SyncShell, lane: sync.Lane, request: Request) -> None:
@@ -250,6 +254,7 @@ class Reservation(_Held):
             StoreError: the store is away; what was used will be told when it is back.
         """
         actual = self._amounts(used, amounts)
+        self.settled_with = used
         late = self.hear(used) if self.state == "held" else None
         self._settle(actual)
         if late is not None:
@@ -312,6 +317,7 @@ class AsyncReservation(_Held):
         It happens even if the task is cancelled meanwhile.
         """
         actual = self._amounts(used, amounts)
+        self.settled_with = used
         late = self.hear(used) if self.state == "held" else None
         await self._settle(actual)
         if late is not None:

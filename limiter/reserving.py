@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from types import TracebackType
+from typing import TYPE_CHECKING
 
+from limiter.answered import Answered, AsyncAnswered
+from limiter.asking import Names
 from limiter.core.request import Request
 from limiter.reservation import AsyncReservation, Reservation
 from limiter.tickets import eta_s, position
+
+if TYPE_CHECKING:
+    from limiter.cache.keeping import AsyncKeeping, Keeping
 
 Watch = Callable[[Request], None]
 
@@ -41,12 +47,23 @@ class Reserving(_Watched):
         position, eta_s: where the call stands while another thread waits in `__enter__`.
     """
 
-    def __init__(self, acquire: Callable[[Watch], Reservation]) -> None:
-        self._acquire = acquire
+    def __init__(
+        self, names: Names, acquire: Callable[[Watch], Reservation], keeping: Keeping | None = None
+    ) -> None:
+        self._names, self._acquire, self._keeping = names, acquire, keeping
         self._reservation: Reservation | None = None
 
     def __enter__(self) -> Reservation:
-        self._reservation = self._acquire(self._watch)
+        answer = self._keeping.look() if self._keeping else None
+        if answer is not None:
+            self._reservation = Answered(_listed(self._names), answer.value)
+            return self._reservation
+        try:
+            self._reservation = self._acquire(self._watch)
+        except BaseException:
+            if self._keeping:
+                self._keeping.end(given_up=True)
+            raise
         return self._reservation
 
     def __exit__(
@@ -54,18 +71,36 @@ class Reserving(_Watched):
         trace: TracebackType | None,
     ) -> None:  # fmt: skip
         assert self._reservation is not None
-        self._reservation.__exit__(kind, error, trace)
+        try:
+            self._reservation.__exit__(kind, error, trace)
+        finally:
+            if self._keeping:
+                told = self._reservation.settled_with if error is None else None
+                given_up = error is not None and not isinstance(error, Exception)
+                self._keeping.end(told, given_up=given_up)
 
 
 class AsyncReserving(_Watched):
     """Acquire on entry, see to the settling on exit; see `Reserving`."""
 
-    def __init__(self, acquire: Callable[[Watch], Awaitable[AsyncReservation]]) -> None:
-        self._acquire = acquire
+    def __init__(
+        self, names: Names, acquire: Callable[[Watch], Awaitable[AsyncReservation]],
+        keeping: AsyncKeeping | None = None,
+    ) -> None:  # fmt: skip
+        self._names, self._acquire, self._keeping = names, acquire, keeping
         self._reservation: AsyncReservation | None = None
 
     async def __aenter__(self) -> AsyncReservation:
-        self._reservation = await self._acquire(self._watch)
+        answer = await self._keeping.look() if self._keeping else None
+        if answer is not None:
+            self._reservation = AsyncAnswered(_listed(self._names), answer.value)
+            return self._reservation
+        try:
+            self._reservation = await self._acquire(self._watch)
+        except BaseException:
+            if self._keeping:
+                self._keeping.let_go()
+            raise
         return self._reservation
 
     async def __aexit__(
@@ -73,4 +108,14 @@ class AsyncReserving(_Watched):
         trace: TracebackType | None,
     ) -> None:  # fmt: skip
         assert self._reservation is not None
-        await self._reservation.__aexit__(kind, error, trace)
+        try:
+            await self._reservation.__aexit__(kind, error, trace)
+        finally:
+            if self._keeping and error is not None and not isinstance(error, Exception):
+                self._keeping.let_go()  # a cancelled task must not wait
+            elif self._keeping:
+                await self._keeping.end(self._reservation.settled_with if error is None else None)
+
+
+def _listed(names: Names) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)

@@ -1,6 +1,6 @@
 """Answer repeated prompts from a Redis of its own, and let one of many who ask the same go.
 
-    from limiter.cache import Cache, cache_control
+    from limiter.cache import Cache, cache_control, cached
 
     cache = Cache("redis://localhost:6379/1", ttl=3600)
     client = OpenAI(http_client=limiter.http_client(cache=cache))
@@ -18,13 +18,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from limiter.cache.api import AsyncCache, Cache
     from limiter.cache.control import cache_control
+    from limiter.cache.functions import cached
     from limiter.cache.stats import CacheStats, Stored
 
 _HOMES = {
-    "AsyncCache": "api", "Cache": "api", "cache_control": "control", "CacheStats": "stats", "Stored": "stats",
+    "AsyncCache": "api", "Cache": "api", "cache_control": "control", "cached": "functions",
+    "CacheStats": "stats", "Stored": "stats",
 }  # fmt: skip
 
-__all__ = ["AsyncCache", "Cache", "CacheStats", "Stored", "cache_control"]
+__all__ = ["AsyncCache", "Cache", "CacheStats", "Stored", "cache_control", "cached"]
 
 
 def __getattr__(name: str) -> Any:

@@ -91,14 +91,14 @@ def request_key(
     return f"{namespace_of(headers, query) if namespace is None else namespace}:{digest}"
 
 
-def call_key(name: str, arguments: Mapping[str, Any], namespace: str) -> str:
+def call_key(name: str, arguments: Mapping[str, Any], namespace: str, version: str = "") -> str:
     """Return the key of what a function returns for its arguments.
 
     Raises:
         ConfigError: an argument is nothing that JSON has; names it.
     """
     plain = {each: _plain(value) for each, value in arguments.items()}
-    digest = _digest({"function": name, "arguments": plain})
+    digest = _digest({"function": name, "version": version, "arguments": plain})
     if digest is None:
         odd = [each for each, value in plain.items() if _digest({"value": value}) is None]
         raise ConfigError(

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Literal, NamedTuple, TypeVar
 
 from limiter.core.exact import DAY_S, LONGEST_S, SCALED_MAX, below, decimal, positive, whole
-from limiter.core.priority import NOBODY, Priority, Tenants
+from limiter.core.priority import DEFAULT, NOBODY, Priority, Tenants
 from limiter.errors import ConfigError
 
 Burst = Literal["full", "smooth"] | float
@@ -284,6 +284,11 @@ class Quota:
             object.__setattr__(made, each.name, getattr(self, each.name))
         object.__setattr__(made, "limits", tuple(limits))
         return made
+
+    def policy(self, priority: str | None) -> Priority | None:
+        """Return what is declared of a priority, None where nothing is; None asks for the default."""
+        name = priority or DEFAULT
+        return next((each for each in self.priorities if each.name == name), None)
 
     def _check(self) -> None:
         what = f"The quota {self.name!r}"

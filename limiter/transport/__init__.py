@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from limiter.api import AsyncLimiter, Limiter
+    from limiter.cache.api import AsyncCache, Cache
     from limiter.providers import Provider, Rule
     from limiter.retrying import Retry
     from limiter.transport.rules import Unmatched
@@ -36,6 +37,7 @@ def http_client(
     fail_fast: bool = True,
     output_quantile: float | None = 0.9,
     retry: Retry | bool | None = True,
+    cache: Cache | AsyncCache | None = None,
     family: str | None = None,
     http_timeout: Any = None,
     **client_settings: Any,
@@ -65,6 +67,10 @@ def http_client(
         retry: how often, and for how long, failed calls are repeated: `limiter.Retry(…)`; True: as
             `Retry()` says; None or False: not here, but by the SDK. What is repeated here the SDK
             does not repeat again.
+        cache: answers what was asked before, and lets one of many who ask the same go; a hit takes nothing
+            from the quota. One call's own: `extra_headers={"x-limiter-cache": "no-store"}`, `refresh`, or
+            the seconds that an answer may be old. Responses that come from it say so in a header of
+            the same name.
         family: `httpx2` or `httpx`. None: the one that the installed openai is built on.
         http_timeout: the `timeout` of the client. None: 600 s, 5 s to connect, as openai's own.
         **client_settings: whatever else the family's client takes, as `transport`, `proxy`,
@@ -79,7 +85,7 @@ def http_client(
 
     rules = Rules(
         provider, rule, timeout, quota, unmatched, priority, tenant, fail_fast, output_quantile,
-        Retry.of(retry),
+        Retry.of(retry), cache,
     )  # fmt: skip
     if http_timeout is not None:
         client_settings["timeout"] = http_timeout
@@ -100,6 +106,7 @@ def instrument(
     fail_fast: bool = True,
     output_quantile: float | None = 0.9,
     retry: Retry | bool | None = True,
+    cache: Cache | AsyncCache | None = None,
 ) -> C:
     """Limit every call of a client that exists, and of its `with_options()` copies; return it.
 
@@ -119,6 +126,7 @@ def instrument(
         fail_fast: fail at once when the wait is expected to be longer than `timeout`.
         output_quantile: how many of the answers what is reserved for one was enough for.
         retry: how often, and for how long, failed calls are repeated.
+        cache: answers what was asked before.
 
     Raises:
         ConfigError: it is no such client, is limited already otherwise, or a setting is wrong.
@@ -129,7 +137,7 @@ def instrument(
 
     rules = Rules(
         provider, rule, timeout, quota, unmatched, priority, tenant, fail_fast, output_quantile,
-        Retry.of(retry),
+        Retry.of(retry), cache,
     )  # fmt: skip
     clients.limit(getattr(client, "_client", client), limiter, rules)
     return client

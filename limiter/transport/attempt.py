@@ -48,6 +48,7 @@ class Attempt:
         quota: its name.
         cost: what to reserve, by dimension.
         asked: what else to ask of the line: `timeout`, `priority`, `tenant`, `fail_fast`.
+        body: of the request; None: it cannot be read.
         over: the answer is whole, as its content says; nothing after it matters.
         output_key: what names the calls whose answers are alike in length; None: it matters to nobody.
     """
@@ -71,7 +72,7 @@ class Attempt:
         self.over = False
         self._profile = profile
         self._path = path
-        self._body = body
+        self.body = body
         self._rule = rule
         self._status = 200
         self._decoder: Decoder | None = None
@@ -89,7 +90,7 @@ class Attempt:
         if self.output_key is None:
             return False
         learned = self.cost
-        self.cost = self._profile.estimate(self._path, self._body or {}, rule=self._rule) or learned
+        self.cost = self._profile.estimate(self._path, self.body or {}, rule=self._rule) or learned
         return any(n < learned.get(name, 0) for name, n in self.cost.items())
 
     def unanswered(self, error: BaseException) -> Verdict | None:
@@ -116,7 +117,7 @@ class Attempt:
 
     def judged(self, headers: Mapping[str, str], content: bytes | None = None) -> Verdict:
         """Say what the answer means for everybody; `content` is an error's body."""
-        body = self._body or {}
+        body = self.body or {}
         model = body.get("model")
         return judge(
             self._status,
@@ -179,7 +180,7 @@ class Attempt:
         if self._tap and not (self.over and self._tap.usage and not self._tap.error):
             return None
         written = usage.sides[2] if usage.sides else usage.output_tokens
-        return None if written is None else -(-written // answers(self._body or {}))
+        return None if written is None else -(-written // answers(self.body or {}))
 
     def _usage(self) -> Usage | None:
         if self._tap:
@@ -191,7 +192,7 @@ class Attempt:
             return None  # broken off, or no JSON after all
 
     def _settled(self, usage: Usage | None) -> Mapping[str, int]:
-        return self._profile.settled(self._path, self.cost, usage, rule=self._rule, body=self._body)
+        return self._profile.settled(self._path, self.cost, usage, rule=self._rule, body=self.body)
 
     def _usage_matters(self) -> bool:
         """Say whether a usage could change what the call is charged; else its answer is not read.

@@ -7,29 +7,60 @@ What is next is decided in `flow`. Transports exist four times (sync and asyncio
 from __future__ import annotations
 
 import asyncio
+import logging
+import threading
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from limiter.errors import LimiterError
 from limiter.providers import Outcome
-from limiter.transport import raised, streams
+from limiter.transport import raised, recording, streams
+from limiter.transport.caching import Begun, call_gen, recorded_gen
 from limiter.transport.effects import (
-    Effect,
     Follow,
     Http,
+    Leave,
+    Look,
+    OfCache,
+    OfLimiter,
     Pause,
     Read,
+    Refresh,
     Report,
     Reserve,
     Send,
+    Serve,
     Settle,
+    Steps,
 )
-from limiter.transport.flow import attempt_gen
 
 if TYPE_CHECKING:
     from limiter.api import AsyncLimiter, Limiter
+    from limiter.cache.api import AsyncCache, Cache
+    from limiter.cache.flights import Flight
+    from limiter.cache.looking import Found
+    from limiter.transport.attempt import Attempt
+    from limiter.transport.recording import Recorder
     from limiter.transport.rules import Rules
+
+log = logging.getLogger("limiter")
+
+
+class Made(NamedTuple):
+    """Hold the classes of a family that a carrier makes objects of.
+
+    Attributes:
+        followed: streams that are settled at their end; recorded: those that are stored.
+        replayed: streams from the cache; whole: bytes in memory.
+        response: a response.
+    """
+
+    followed: type
+    recorded: type
+    replayed: type
+    whole: type
+    response: type
 
 
 class Limited:
@@ -41,9 +72,16 @@ class Limited:
         rules: the caller's settings.
     """
 
-    def __init__(self, inner: Http, limiter: Any, rules: Rules, stream: type, whole: type) -> None:
-        self.inner, self.limiter, self.rules = inner, limiter, rules
-        self._stream, self._whole = stream, whole
+    def __init__(self, inner: Http, limiter: Any, rules: Rules, made: Made) -> None:
+        self.inner, self.limiter, self.rules, self._made = inner, limiter, rules, made
+
+    def _serve(self, found: Found) -> Http:
+        """Make a response of an answer from the cache."""
+        served, headers = found.served, recording.headers_of(found)
+        if served.kind == recording.EVENTS:
+            stream = self._made.replayed(served.pieces)
+            return self._made.response(200, headers=headers, stream=stream)
+        return self._made.response(200, headers=headers, content=b"".join(served.pieces))
 
 
 class SyncTransport(Limited):
@@ -52,23 +90,30 @@ class SyncTransport(Limited):
     limiter: Limiter
 
     def handle_request(self, request: Http) -> Http:
-        """Send a request when the quota allows it."""
-        steps = attempt_gen(self.rules, self.limiter, request)
+        """Send a request when the quota allows it, unless the cache has its answer."""
+        try:
+            return self._carry(call_gen(self.rules, self.limiter, request), request)
+        except LimiterError as exc:
+            raise_through_openai(exc, request)
+
+    def _carry(self, steps: Steps[Begun], request: Http) -> Http:
         try:
             asked = next(steps)
             while True:
                 try:
-                    answer = self._do(asked, request)
+                    if isinstance(asked, OfCache):
+                        answer = self._ask_cache(asked, request)
+                    else:
+                        answer = self._do(asked, request)
                 except BaseException as exc:  # noqa: BLE001 - the flow decides, and raises it
                     asked = steps.throw(exc)
                 else:
                     asked = steps.send(answer)
         except StopIteration as stop:
-            return self._follow(*stop.value)
-        except LimiterError as exc:
-            raise_through_openai(exc, request)
+            begun: Begun = stop.value
+            return self._record(self._follow(begun.response, begun.follow), begun.recorder)
 
-    def _do(self, asked: Effect, request: Http) -> Any:
+    def _do(self, asked: OfLimiter, request: Http) -> Any:
         match asked:
             case Reserve(attempt, wishes):
                 return self.limiter.acquire(attempt.quota, attempt.cost, **wishes)
@@ -77,11 +122,51 @@ class SyncTransport(Limited):
             case Report(held, verdict):
                 return held.report_soon(verdict)
             case Read(response, follow):
-                return streams.read(response, self._whole, partial(self._stream, follow=follow))
+                again = partial(self._made.followed, follow=follow)
+                return streams.read(response, self._made.whole, again)
             case Settle(held, used):
                 return streams.settle(held, used)
             case Pause(seconds):
                 return time.sleep(seconds)
+
+    def _ask_cache(self, asked: OfCache, request: Http) -> Any:
+        match asked:
+            case Look(question):
+                return self.cache.look(question, partial(recording.serve, question))
+            case Serve(found):
+                return self._serve(found)
+            case Refresh(flight, attempt):
+                work = (flight, attempt, request)
+                threading.Thread(target=self._refresh, args=work, daemon=True).start()
+                return None
+            case Leave(flight):
+                return self.cache.leave(flight)
+
+    @property
+    def cache(self) -> Cache:
+        """Return the cache, which there is where it is asked."""
+        assert self.rules.cache is not None
+        return self.rules.cache.as_sync()
+
+    def _refresh(self, flight: Flight, attempt: Attempt | None, request: Http) -> None:
+        """Get an answer anew that was served when it was stale; nobody waits for it."""
+        try:
+            response = self._carry(recorded_gen(self.rules, attempt, request, flight), request)
+            try:
+                response.read()
+            finally:
+                response.close()
+        except Exception as exc:  # noqa: BLE001 - the caller has an answer, and the next one tries
+            log.info("A stale answer could not be got anew: %s", exc)
+
+    def _record(self, response: Http, recorder: Recorder | None) -> Http:
+        if recorder is not None:
+            if hasattr(response, "_content"):
+                recorder.saw_plain(response.content)
+                recording.store(self.cache, recorder)
+            else:
+                response.stream = self._made.recorded(response.stream, recorder, self.cache)
+        return response
 
     def _follow(self, response: Http, follow: Follow | None) -> Http:
         if follow is None:
@@ -93,7 +178,7 @@ class SyncTransport(Limited):
                 held.report_soon(trouble)
             streams.settle(held, streams.ended(held, attempt), late)
         else:
-            response.stream = self._stream(response.stream, follow)
+            response.stream = self._made.followed(response.stream, follow)
         return response
 
     def close(self) -> None:
@@ -113,24 +198,36 @@ class AsyncTransport(Limited):
 
     limiter: AsyncLimiter
 
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self._refreshing: set[asyncio.Task[None]] = set()
+
     async def handle_async_request(self, request: Http) -> Http:
-        """Send a request when the quota allows it."""
-        steps = attempt_gen(self.rules, self.limiter, request)
+        """Send a request when the quota allows it, unless the cache has its answer."""
+        try:
+            return await self._carry(call_gen(self.rules, self.limiter, request), request)
+        except LimiterError as exc:
+            raise_through_openai(exc, request)
+
+    async def _carry(self, steps: Steps[Begun], request: Http) -> Http:
         try:
             asked = next(steps)
             while True:
                 try:
-                    answer = await self._do(asked, request)
+                    if isinstance(asked, OfCache):
+                        answer = await self._ask_cache(asked, request)
+                    else:
+                        answer = await self._do(asked, request)
                 except BaseException as exc:  # noqa: BLE001 - the flow decides, and raises it
                     asked = steps.throw(exc)
                 else:
                     asked = steps.send(answer)
         except StopIteration as stop:
-            return await self._follow(*stop.value)
-        except LimiterError as exc:
-            raise_through_openai(exc, request)
+            begun: Begun = stop.value
+            response = await self._follow(begun.response, begun.follow)
+            return await self._record(response, begun.recorder)
 
-    async def _do(self, asked: Effect, request: Http) -> Any:
+    async def _do(self, asked: OfLimiter, request: Http) -> Any:
         match asked:
             case Reserve(attempt, wishes):
                 return await self.limiter.acquire(attempt.quota, attempt.cost, **wishes)
@@ -140,12 +237,53 @@ class AsyncTransport(Limited):
                 is_served = verdict.outcome is Outcome.SERVED
                 return held.report_soon(verdict) if is_served else await held.report(verdict)
             case Read(response, follow):
-                again = partial(self._stream, follow=follow)
-                return await streams.read_async(response, self._whole, again)
+                again = partial(self._made.followed, follow=follow)
+                return await streams.read_async(response, self._made.whole, again)
             case Settle(held, used):
                 return await streams.settle_async(held, used)
             case Pause(seconds):
                 return await asyncio.sleep(seconds)
+
+    async def _ask_cache(self, asked: OfCache, request: Http) -> Any:
+        match asked:
+            case Look(question):
+                return await self.cache.look(question, partial(recording.serve, question))
+            case Serve(found):
+                return self._serve(found)
+            case Refresh(flight, attempt):
+                work = asyncio.create_task(self._refresh(flight, attempt, request))
+                self._refreshing.add(work)
+                work.add_done_callback(self._refreshing.discard)
+                return None
+            case Leave(flight):
+                return await self.cache.leave(flight)
+
+    @property
+    def cache(self) -> AsyncCache:
+        """Return the cache, which there is where it is asked."""
+        assert self.rules.cache is not None
+        return self.rules.cache.as_async()
+
+    async def _refresh(self, flight: Flight, attempt: Attempt | None, request: Http) -> None:
+        """Get an answer anew that was served when it was stale; nobody waits for it."""
+        try:
+            steps = recorded_gen(self.rules, attempt, request, flight)
+            response = await self._carry(steps, request)
+            try:
+                await response.aread()
+            finally:
+                await response.aclose()
+        except Exception as exc:  # noqa: BLE001 - the caller has an answer, and the next one tries
+            log.info("A stale answer could not be got anew: %s", exc)
+
+    async def _record(self, response: Http, recorder: Recorder | None) -> Http:
+        if recorder is not None:
+            if hasattr(response, "_content"):
+                recorder.saw_plain(response.content)
+                await recording.store_async(self.cache, recorder)
+            else:
+                response.stream = self._made.recorded(response.stream, recorder, self.cache)
+        return response
 
     async def _follow(self, response: Http, follow: Follow | None) -> Http:
         if follow is None:
@@ -157,7 +295,7 @@ class AsyncTransport(Limited):
                 held.report_soon(trouble)
             await streams.settle_async(held, streams.ended(held, attempt), late)
         else:
-            response.stream = self._stream(response.stream, follow)
+            response.stream = self._made.followed(response.stream, follow)
         return response
 
     async def aclose(self) -> None:

@@ -13,8 +13,8 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from limiter.errors import ConfigError
-from limiter.transport import carriers, streams
-from limiter.transport.carriers import Limited
+from limiter.transport import carriers, recording, streams
+from limiter.transport.carriers import Limited, Made
 from limiter.transport.effects import Http
 
 if TYPE_CHECKING:
@@ -32,22 +32,21 @@ _CONNECTIONS, _KEPT_ALIVE = 1000, 100
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Hold a family's module, our classes with its bases, and its stream of bytes."""
+    """Hold a family's module, and our classes with its bases."""
 
     module: Any
     sync_transport: type
     async_transport: type
-    sync_stream: type
-    async_stream: type
-    whole: type
+    sync_made: Made
+    async_made: Made
 
     def limited(self, inner: Http, limiter: Any, rules: Rules, *, is_async: bool) -> Limited:
         """Wrap a transport."""
         made: Limited
         if is_async:
-            made = self.async_transport(inner, limiter, rules, self.async_stream, self.whole)
+            made = self.async_transport(inner, limiter, rules, self.async_made)
         else:
-            made = self.sync_transport(inner, limiter, rules, self.sync_stream, self.whole)
+            made = self.sync_transport(inner, limiter, rules, self.sync_made)
         return made
 
 
@@ -68,13 +67,25 @@ def family(name: str) -> Family:
     def made(kind: type, base: type) -> type:
         return type(kind.__name__, (kind, base), {"__module__": kind.__module__})
 
+    sync, tasks = module.SyncByteStream, module.AsyncByteStream
     return Family(
         module,
         made(carriers.SyncTransport, module.BaseTransport),
         made(carriers.AsyncTransport, module.AsyncBaseTransport),
-        made(streams.SyncStream, module.SyncByteStream),
-        made(streams.AsyncStream, module.AsyncByteStream),
-        module.ByteStream,
+        Made(
+            made(streams.SyncStream, sync),
+            made(recording.RecordedSync, sync),
+            made(recording.Replayed, sync),
+            module.ByteStream,
+            module.Response,
+        ),
+        Made(
+            made(streams.AsyncStream, tasks),
+            made(recording.RecordedAsync, tasks),
+            made(recording.Replayed, tasks),
+            module.ByteStream,
+            module.Response,
+        ),
     )
 
 

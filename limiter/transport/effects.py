@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
+    from limiter.cache.flights import Flight
+    from limiter.cache.looking import Found
+    from limiter.cache.policy import Question
     from limiter.providers import Verdict
     from limiter.transport.attempt import Attempt
 
@@ -63,6 +66,35 @@ class Pause:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Ask the cache; the answer is what was found, and the flight of a call that is to be stored."""
+
+    question: Question
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """Make a response of what was found."""
+
+    found: Found
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """Make the call of a flight beside the caller, who has an answer already."""
+
+    flight: Flight
+    attempt: Attempt | None
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """End a flight without an answer."""
+
+    flight: Flight
+
+
 class Told(NamedTuple):
     """Hold the body of an error.
 
@@ -87,5 +119,7 @@ class Follow(NamedTuple):
     late: Verdict | None = None
 
 
-Effect = Reserve | Send | Read | Report | Settle | Pause
+OfLimiter = Reserve | Send | Read | Report | Settle | Pause
+OfCache = Look | Serve | Refresh | Leave
+Effect = OfLimiter | OfCache
 Steps = Generator[Effect, Any, T]

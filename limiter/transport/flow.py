@@ -38,7 +38,6 @@ from limiter.transport.effects import (
 from limiter.transport.rules import is_kept
 
 if TYPE_CHECKING:
-    from limiter.api import AsyncLimiter, Limiter
     from limiter.providers import Verdict
     from limiter.transport.attempt import Attempt
     from limiter.transport.rules import Rules
@@ -65,13 +64,8 @@ class _Ended(NamedTuple):
     is_whole: bool = True
 
 
-def attempt_gen(
-    rules: Rules, limiter: Limiter | AsyncLimiter, request: Http
-) -> Steps[tuple[Http, Follow | None]]:
+def attempt_gen(rules: Rules, attempt: Attempt, request: Http) -> Steps[tuple[Http, Follow | None]]:
     """Run a call until the response that its caller gets has begun; say what is left to do."""
-    attempt = rules.attempt(request, limiter.quotas, limiter.expected_output)
-    if attempt is None:
-        return (yield Send()), None
     accepted = request.headers.get("accept-encoding")
     if accepted is not None:
         request.headers["accept-encoding"] = coding.acceptable(accepted)

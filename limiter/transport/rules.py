@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from limiter import providers
+from limiter.cache.control import CONTROL_HEADER
 from limiter.core.sketch import OutputKey
 from limiter.errors import ConfigError
 from limiter.providers import Profile, Provider
@@ -22,6 +23,8 @@ from limiter.transport.attempt import Attempt
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from limiter.cache.api import AsyncCache, Cache
+    from limiter.cache.policy import Question
     from limiter.core.quota import Quota
 
     Expected = Callable[[str, OutputKey], int | None]
@@ -56,9 +59,15 @@ class Rules:
     fail_fast: bool = True
     output_quantile: float | None = 0.9
     retry: Retry | None = None
+    cache: Cache | AsyncCache | None = None
 
     def __post_init__(self) -> None:
         check_rule(self.rule)
+        if self.cache is not None and not hasattr(self.cache, "as_async"):
+            raise ConfigError(
+                f"cache= is a limiter.cache.Cache or AsyncCache, got {self.cache!r:.60}: make one with "
+                "Cache('redis://host:6379/1'), and share it."
+            )
         for name in ("priority", "tenant"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
@@ -82,6 +91,37 @@ class Rules:
                 f"for: above 0, at most 1, or None for no learning; got {part!r:.60}."
             )
 
+    def control(self, request: Any) -> str | None:
+        """Return what a call's own header asks of the cache; it is for us, so it goes no further."""
+        told: str | None = request.headers.pop(CONTROL_HEADER, None)
+        return told
+
+    def question(
+        self, request: Any, attempt: Attempt | None, quotas: Mapping[str, Quota], told: str | None
+    ) -> Question | None:
+        """Read what a request asks of the cache; None: it goes past it.
+
+        A call waits for another one's answer for as long as it would wait in line, and never for one that
+        is less urgent.
+        """
+        if self.cache is None:
+            return None
+        rank, patience_s = 0, self.timeout_s
+        if attempt is not None:
+            quota = quotas.get(attempt.quota)
+            policy = quota.policy(attempt.asked["priority"]) if quota else None
+            rank = policy.level if policy else 0
+            patience_s = policy.timeout if policy and patience_s is None else patience_s
+        return self.cache.settings.question(
+            request.method, str(request.url), request.url.path, dict(request.headers),
+            attempt.body if attempt else _body(request),
+            told=told, rank=rank, patience_s=patience_s,
+        )  # fmt: skip
+
+    def profile_of(self, request: Any) -> Profile:
+        """Return the accounting of a request's provider."""
+        return providers.profile(self.provider or _provider(request.url))
+
     def attempt(
         self, request: Any, quotas: Mapping[str, Quota], expected: Expected | None = None
     ) -> Attempt | None:
@@ -99,8 +139,7 @@ class Rules:
         if request.method != "POST":
             return None
         path: str = request.url.path
-        named = _provider(request.url) if self.provider is None else self.provider
-        profile = providers.profile(named)
+        profile = self.profile_of(request)
         body = _body(request)
         key = self._output_key(profile, path, body)
         quota = self._quota(path, body or {}, quotas) if key else None

@@ -7,6 +7,7 @@ the caller's own event loop.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import importlib
 import inspect
 import time
@@ -68,6 +69,7 @@ class Caller:
             "transport",
             "output_quantile",
             "retry",
+            "cache",
         )
         settings = {key: options.pop(key) for key in names if key in options}
         if "http_client" not in options:
@@ -81,7 +83,10 @@ class Caller:
 
     def run(self, value: Any) -> Any:
         """Return a value, or what it becomes when it is awaited."""
-        return self._runner.run(_awaited(value)) if inspect.isawaitable(value) else value
+        if not inspect.isawaitable(value):
+            return value
+        # As in a program of tasks, what is said around a call holds inside it.
+        return self._runner.run(_awaited(value), context=contextvars.copy_context())
 
     # --- calls ------------------------------------------------------------------------------
 

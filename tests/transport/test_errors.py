@@ -61,8 +61,8 @@ def test_the_limiter_s_errors_reach_the_caller_at_once(caller, scripted, monkeyp
     """Unretried, unwrapped, with their numbers; nothing was sent and nothing is taken."""
     server = scripted(whole(completion(20)))
     attempts = []
-    follow = carriers.attempt_gen
-    monkeypatch.setattr(carriers, "attempt_gen", lambda *a: attempts.append(1) or follow(*a))
+    follow = carriers.call_gen
+    monkeypatch.setattr(carriers, "call_gen", lambda *a: attempts.append(1) or follow(*a))
     with pytest.raises(kind) as caught:
         ask(caller, server.base_url)
     error = caught.value

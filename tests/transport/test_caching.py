@@ -1,0 +1,545 @@
+"""A limited client with a cache: what was answered is not asked again, and nothing is stored that is not whole."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import json
+import logging
+import threading
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import httpx2
+import openai
+import pytest
+
+import limiter
+from limiter import Priority
+from limiter.cache import Cache, cache_control
+from tests.transport.callers import HELLO, TOKENS, still
+from tests.transport.scripted import DONE, completion, cut, event, streamed, whole
+
+NOTHING = {"requests": 0, "tokens": 0, "concurrency": 0}
+USAGE = {"prompt_tokens": 1, "completion_tokens": 19, "total_tokens": 20}
+LAST = (
+    b'data: {"id": "c", "object": "chat.completion.chunk", "created": 0, "model": "m", "choices": '
+    b'[{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": null}\n\n'
+)
+
+
+def chat_stream(*texts: str, usage: bool = True) -> list[bytes]:
+    told = [event(None, USAGE)] if usage else []
+    return [*(event(text) for text in texts), LAST, *told, DONE]
+
+
+@pytest.fixture
+def cache(caller):
+    """A cache of its own, in this process."""
+    made = Cache(f"memory://{uuid.uuid4()}")
+    yield made
+    caller.run(made.as_async().aclose()) if caller.is_async else made.close()
+
+
+@pytest.fixture
+def real(caller, url):
+    """A cache on a real server, with answers of its own."""
+    made = Cache(url, namespace=uuid.uuid4().hex, lease=1.0)
+    yield made
+    if caller.is_async:
+        caller.run(made.as_async().aclose())
+    made.close()
+
+
+def text(answer) -> str:
+    return answer.choices[0].message.content
+
+
+# --- hits -------------------------------------------------------------------------------------
+
+
+def test_what_was_answered_is_not_asked_again(caller, scripted, real):
+    """The same question has the same answer, and takes nothing from any limit."""
+    server = scripted(whole(completion(20), x_request_id="req_1"), cut)
+    client = caller.client(server.base_url, cache=real)
+    first = caller.chat(client)
+    used = caller.used()
+    assert caller.chat(client) == first
+    raw = caller.run(
+        client.chat.completions.with_raw_response.create(model=caller.model, messages=HELLO)
+    )
+    assert raw.headers["x-limiter-cache"] == "hit"
+    assert raw.headers["x-request-id"] == "req_1"
+    assert caller.used() == used
+    assert len(server.requests) == 1
+
+
+def test_a_hit_needs_no_room(caller, scripted, cache):
+    """Where nothing is left of the quota, what was answered is answered still."""
+    server = scripted(whole(completion(20)), cut)
+    client = caller.client(server.base_url, cache=cache, timeout=0)
+    first = caller.chat(client)
+    held = caller.limiter.as_sync().acquire(caller.model, tokens=TOKENS - caller.used()["tokens"])
+    with pytest.raises(limiter.WaitTimeout):
+        caller.chat(client, temperature=0.5)
+    assert caller.chat(client) == first
+    held.cancel()
+
+
+def test_another_question_has_another_answer(caller, scripted, cache):
+    """What determines the answer is asked anew; what does not is not."""
+    server = scripted(whole(completion(20)), whole(completion(21)), cut)
+    client = caller.client(server.base_url, cache=cache)
+    first = caller.chat(client)
+    assert caller.chat(client, temperature=0.1) != first
+    assert caller.chat(client, user="somebody", metadata={"a": "b"}) == first
+    assert len(server.requests) == 2
+
+
+def test_one_credential_never_reads_the_answers_of_another(caller, scripted, cache):
+    """Two keys, the same prompt: two requests; shared, it is one."""
+    server = scripted(whole(completion(20)), whole(completion(21)), cut)
+    one = caller.chat(caller.client(server.base_url, cache=cache, api_key="one"))
+    other = caller.chat(caller.client(server.base_url, cache=cache, api_key="other"))
+    assert one != other
+    assert len(server.requests) == 2
+
+
+def test_shared_answers_are_everybody_s(caller, scripted):
+    """`shared=True` says that the credential does not matter."""
+    common = Cache(f"memory://{uuid.uuid4()}", shared=True)
+    server = scripted(whole(completion(20)), cut)
+    one = caller.chat(caller.client(server.base_url, cache=common, api_key="one"))
+    assert caller.chat(caller.client(server.base_url, cache=common, api_key="other")) == one
+
+
+# --- streams ----------------------------------------------------------------------------------
+
+
+def test_a_stream_comes_back_as_a_stream_chunk_by_chunk(caller, scripted, real):
+    """Every chunk as it was recorded, though the caller stopped reading at `[DONE]`."""
+    server = scripted(streamed(chat_stream("one", " two", " three"), end="wait"), cut)
+    client = caller.client(server.base_url, cache=real)
+    options = {"stream": True, "stream_options": {"include_usage": True}}
+    first = caller.take(caller.chat(client, **options))
+    assert len(first) == 5
+    assert caller.take(caller.chat(client, **options)) == first
+    plain = caller.take(caller.chat(client, stream=True))
+    assert plain == first[:-1]
+
+
+def test_a_recorded_stream_serves_those_who_want_none(caller, scripted, cache):
+    """… with the usage that it told."""
+    server = scripted(streamed(chat_stream("one", " two")), cut)
+    client = caller.client(server.base_url, cache=cache)
+    options = {"stream": True, "stream_options": {"include_usage": True}}
+    caller.take(caller.chat(client, **options))
+    answer = caller.chat(client)
+    assert text(answer) == "one two"
+    assert answer.usage.total_tokens == 20
+
+
+def test_a_stream_that_told_no_usage_is_not_enough_for_those_who_get_it(caller, scripted, cache):
+    """They ask anew, and from then on their answer serves everybody."""
+    answers = [streamed(chat_stream("one", usage=False)), whole(completion(20)), cut]
+    server = scripted(*answers)
+    client = caller.client(server.base_url, cache=cache)
+    caller.take(caller.chat(client, stream=True))
+    answer = caller.chat(client)
+    assert answer.usage.total_tokens == 20
+    chunks = caller.take(caller.chat(client, stream=True))
+    assert "".join(c.choices[0].delta.content or "" for c in chunks) == text(answer)
+    assert len(server.requests) == 2
+
+
+def test_a_stored_answer_serves_a_stream(caller, scripted, cache):
+    """… with its usage where that is asked for."""
+    server = scripted(whole(completion(20)), cut)
+    client = caller.client(server.base_url, cache=cache)
+    answer = caller.chat(client)
+    options = {"stream": True, "stream_options": {"include_usage": True}}
+    chunks = caller.take(caller.chat(client, **options))
+    words = [c.choices[0].delta.content or "" for c in chunks if c.choices]
+    assert "".join(words) == text(answer)
+    assert chunks[-1].usage == answer.usage
+
+
+def test_a_compressed_answer_is_stored_as_it_reads(caller, scripted, cache):
+    """The coding of the wire is not the caller's."""
+    data = gzip.compress(json.dumps(completion(20)).encode())
+    server = scripted(whole(data, content_encoding="gzip"), cut)
+    client = caller.client(server.base_url, cache=cache)
+    assert caller.chat(client) == caller.chat(client)
+
+
+# --- what is not stored -----------------------------------------------------------------------
+
+
+def unfinished(reason: str | None) -> dict:
+    body = completion(20)
+    body["choices"][0]["finish_reason"] = reason
+    return body
+
+
+NOT_STORED = {
+    "error": whole({"error": {"message": "no"}}, 400),
+    "broken_line": streamed([event("one")], end="cut"),
+    "error_inside": streamed([event("one"), b'data: {"error": {"message": "no"}}\n\n', DONE]),
+    "filtered": whole(unfinished("content_filter")),
+    "cut_short": whole(unfinished("length")),
+    "no_reason": whole(unfinished(None)),
+    "no_json": whole(b"{", kind="application/json"),
+    "html": whole(b"<html>", kind="text/html"),
+    "too_large": whole(completion(20) | {"padding": "x" * 3_000_000}),
+}
+
+
+# What the openai client, and those below it, make of answers that are none.
+SDK_ERRORS = (openai.OpenAIError, httpx.HTTPError, httpx2.HTTPError, ValueError, AttributeError)
+
+
+@pytest.mark.parametrize("kind", sorted(NOT_STORED))
+def test_what_is_not_whole_is_not_stored(caller, scripted, cache, kind):
+    """Errors, broken lines, filtered and cut answers, what is no answer at all."""
+    server = scripted(NOT_STORED[kind], whole(completion(20)), cut)
+    client = caller.client(server.base_url, cache=cache)
+    is_stream = kind in ("broken_line", "error_inside")
+    with contextlib.suppress(*SDK_ERRORS):
+        first = caller.chat(client, stream=is_stream)
+        if is_stream:
+            caller.take(first)
+    assert caller.chat(client).usage.total_tokens == 20
+    caller.chat(client)
+    assert len(server.requests) == 2
+
+
+def test_an_answer_that_the_caller_bounds_is_whole_at_its_bound(caller, scripted, cache):
+    """`length` is what was asked for, where `max_tokens` was."""
+    server = scripted(whole(unfinished("length")), cut)
+    client = caller.client(server.base_url, cache=cache)
+    assert caller.chat(client, max_tokens=9) == caller.chat(client, max_tokens=9)
+
+
+def test_a_stream_that_is_left_early_is_not_stored(caller, scripted, cache):
+    """The next one asks, and waits for nobody."""
+    server = scripted(streamed(chat_stream("one", " two"), end="wait"))
+    client = caller.client(server.base_url, cache=cache)
+    for _ in range(2):
+        stream = caller.chat(client, stream=True)
+        caller.take(stream, 1)
+        caller.run(stream.close())
+    assert len(server.requests) == 2
+
+
+def test_the_policy_of_the_caller_decides(caller, scripted):
+    """It is asked before the call with None, and with the answer after it."""
+    seen = []
+
+    def policy(request, answer):
+        seen.append((request["messages"], answer and answer["usage"]["total_tokens"]))
+        return not answer or answer["usage"]["total_tokens"] > 20
+
+    own = Cache(f"memory://{uuid.uuid4()}", cacheable=policy)
+    server = scripted(whole(completion(20)), whole(completion(21)), cut)
+    client = caller.client(server.base_url, cache=own)
+    totals = [caller.chat(client).usage.total_tokens for _ in range(3)]
+    assert totals == [20, 21, 21]
+    assert seen == [(HELLO, None), (HELLO, 20), (HELLO, None), (HELLO, 21), (HELLO, None)]
+
+
+def test_only_what_is_asked_to_be_the_same_where_that_is_wanted(caller, scripted):
+    """`deterministic=True`: temperature 0, or a seed."""
+    own = Cache(f"memory://{uuid.uuid4()}", deterministic=True)
+    server = scripted(*[whole(completion(20))] * 4, cut)
+    client = caller.client(server.base_url, cache=own)
+    for _ in range(2):
+        caller.chat(client)
+        caller.chat(client, temperature=0)
+        caller.chat(client, seed=7)
+    assert len(server.requests) == 4
+
+
+# --- control ----------------------------------------------------------------------------------
+
+
+def asked(told):
+    return {"extra_headers": {"x-limiter-cache": told}}
+
+
+def test_a_call_s_own_word_goes_before_the_settings(caller, scripted, cache):
+    """`no-store` neither reads nor stores, `refresh` asks anew and stores, seconds bound the age."""
+    server = scripted(*(whole(completion(20 + i)) for i in range(4)), cut)
+    client = caller.client(server.base_url, cache=cache)
+    told = [{}, asked("no-store"), {}, asked("refresh"), {}, asked("3600"), asked("0.0000001")]
+    totals = []
+    for options in told:
+        totals.append(caller.chat(client, **options).usage.total_tokens)
+        time.sleep(0.002)  # so that the last one finds an answer that is older than it wants
+    assert totals == [20, 21, 20, 22, 22, 22, 23]
+    assert not any("x-limiter-cache" in each.headers for each in server.requests)
+
+
+def test_a_block_s_word_goes_before_the_settings(caller, scripted, cache):
+    """… and after the call's own."""
+    server = scripted(*(whole(completion(20 + i)) for i in range(3)), cut)
+    client = caller.client(server.base_url, cache=cache)
+    caller.chat(client)
+    with cache_control("refresh"):
+        assert caller.chat(client).usage.total_tokens == 21
+        assert caller.chat(client, **asked("no-store")).usage.total_tokens == 22
+    assert caller.chat(client).usage.total_tokens == 21
+
+
+def test_a_control_that_is_none_is_an_error(caller, scripted, cache):
+    """It says what there is."""
+    server = scripted(whole(completion(20)))
+    client = caller.client(server.base_url, cache=cache)
+    with pytest.raises(limiter.ConfigError, match="no-store"):
+        caller.chat(client, **asked("sometimes"))
+    assert not server.requests
+
+
+# --- single flight ----------------------------------------------------------------------------
+
+
+class Gate:
+    """An answer that is held back until it is let go, and says when it was asked for."""
+
+    def __init__(self, answer) -> None:
+        self.answer, self.asked, self.open = answer, threading.Event(), threading.Event()
+
+    def __call__(self, handler) -> None:
+        self.asked.set()
+        self.open.wait(30)
+        self.answer(handler)
+
+
+def many(caller, client, number, gate, cache, **options):
+    """Ask the same `number` times at once; let the first one's answer go when the others wait for it."""
+    waiting = lambda: sum(map(len, driver(caller, cache)._waiting.values()))
+
+    async def tasks():
+        calls = [
+            asyncio.ensure_future(
+                client.chat.completions.create(model=caller.model, messages=HELLO, **options)
+            )
+            for _ in range(number)
+        ]
+        while not (gate.asked.is_set() and waiting() >= number - 1):
+            await asyncio.sleep(0.01)
+        gate.open.set()
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    if caller.is_async:
+        return caller.run(tasks())
+
+    def one(_):
+        try:
+            return caller.chat(client, **options)
+        except openai.OpenAIError as exc:
+            return exc
+
+    with ThreadPoolExecutor(number) as pool:
+        calls = [pool.submit(one, i) for i in range(number)]
+        while not (gate.asked.is_set() and waiting() >= number - 1):
+            time.sleep(0.01)
+        gate.open.set()
+        return [call.result() for call in calls]
+
+
+def driver(caller, cache):
+    if caller.is_async:
+        return next(iter(cache.as_async()._drivers.values()))
+    return cache._driver
+
+
+def test_of_many_who_ask_the_same_one_goes(caller, scripted, real):
+    """One request, one reservation, and all get its answer."""
+    gate = Gate(whole(completion(20)))
+    server = scripted(gate, cut)
+    client = caller.client(server.base_url, cache=real)
+    answers = many(caller, client, 30, gate, real)
+    assert all(answer == answers[0] for answer in answers)
+    assert len(server.requests) == 1
+    assert caller.used()["requests"] == 1
+
+
+@pytest.mark.parametrize("answer", ["error", "filtered"])
+def test_of_those_who_wait_for_one_that_fails_the_next_one_goes(caller, scripted, real, answer):
+    """Two requests: the one that failed, and one whose answer all others get."""
+    gate = Gate(NOT_STORED[answer])
+    server = scripted(gate, whole(completion(20)), cut)
+    client = caller.client(server.base_url, cache=real)
+    answers = many(caller, client, 20, gate, real)
+    totals = [
+        0 if isinstance(each, openai.BadRequestError) else each.usage.total_tokens
+        for each in answers
+    ]
+    assert len(server.requests) == 2
+    assert sum(n == 20 for n in totals) >= 19
+
+
+def test_after_two_failures_nobody_waits_for_anybody(caller, scripted, real):
+    """A prompt that always fails is not tried by one after the other."""
+    gate = Gate(NOT_STORED["error"])
+    server = scripted(gate, NOT_STORED["error"], whole(completion(20)))
+    client = caller.client(server.base_url, cache=real)
+    answers = many(caller, client, 10, gate, real)
+    failed = [each for each in answers if isinstance(each, openai.BadRequestError)]
+    assert len(failed) == 2
+    assert 3 <= len(server.requests) <= 10
+
+
+def test_a_repeat_of_the_one_who_goes_is_not_the_others_concern(caller, scripted, real):
+    """Its attempts are its own; they wait for what they end in."""
+    gate = Gate(whole({"error": {"message": "busy"}}, 500))
+    server = scripted(gate, whole(completion(20)), cut)
+    retry = limiter.Retry(backoff=0.001)
+    client = caller.client(server.base_url, cache=real, retry=retry)
+    answers = many(caller, client, 10, gate, real)
+    assert {each.usage.total_tokens for each in answers} == {20}
+    assert len(server.requests) == 2
+
+
+def test_one_who_gives_up_lets_the_others_go(scripted, url, name):
+    """A cancelled leader is followed by the next one at once, not after its lease."""
+    gate = Gate(whole(completion(20)))
+    server = scripted(gate, whole(completion(21)))
+
+    async def story():
+        async with limiter.AsyncLimiter(url, quotas=[still(name)]) as own:
+            cache = Cache(url, namespace=name, lease=3600)
+            client = openai.AsyncOpenAI(
+                api_key="k", base_url=server.base_url, http_client=own.http_client(cache=cache)
+            )
+            ask = lambda: client.chat.completions.create(model=name, messages=HELLO)
+            first = asyncio.ensure_future(ask())
+            while not gate.asked.is_set():
+                await asyncio.sleep(0.01)
+            second = asyncio.ensure_future(ask())
+            while not next(iter(cache.as_async()._drivers.values()))._waiting:
+                await asyncio.sleep(0.01)
+            first.cancel()
+            answer = await second
+            gate.open.set()
+            await client.close()
+            await cache.as_async().aclose()
+            return answer
+
+    assert asyncio.run(story()).usage.total_tokens == 21
+
+
+def test_a_call_never_waits_for_a_less_urgent_one(caller, scripted, real):
+    """Who is before others in line is not behind them in the cache."""
+    urgent = [Priority("urgent", level=10)]
+    caller.limiter.quotas[caller.model] = still(caller.model, priorities=urgent)
+    gate = Gate(whole(completion(20)))
+    server = scripted(gate, whole(completion(21)))
+    slow = caller.client(server.base_url, cache=real)
+    fast = caller.client(server.base_url, cache=real)
+    headers = {"x-limiter-priority": "urgent"}
+
+    async def tasks():
+        ask = lambda client, **more: client.chat.completions.create(
+            model=caller.model, messages=HELLO, **more
+        )
+        first = asyncio.ensure_future(ask(slow))
+        while not gate.asked.is_set():
+            await asyncio.sleep(0.01)
+        second = await ask(fast, extra_headers=headers)
+        gate.open.set()
+        return await first, second
+
+    if caller.is_async:
+        first, second = caller.run(tasks())
+    else:
+        with ThreadPoolExecutor(1) as pool:
+            call = pool.submit(caller.chat, slow)
+            gate.asked.wait(20)
+            second = caller.chat(fast, extra_headers=headers)
+            gate.open.set()
+            first = call.result()
+    assert (first.usage.total_tokens, second.usage.total_tokens) == (20, 21)
+
+
+def test_a_call_that_may_not_wait_goes_by_itself(caller, scripted, real):
+    """`timeout=0` is a wait for another call's answer, too."""
+    gate = Gate(whole(completion(20)))
+    server = scripted(gate, whole(completion(21)))
+    slow = caller.client(server.base_url, cache=real)
+    hasty = caller.client(server.base_url, cache=real, timeout=0)
+
+    async def tasks():
+        first = asyncio.ensure_future(
+            slow.chat.completions.create(model=caller.model, messages=HELLO)
+        )
+        while not gate.asked.is_set():
+            await asyncio.sleep(0.01)
+        second = await hasty.chat.completions.create(model=caller.model, messages=HELLO)
+        gate.open.set()
+        await first
+        return second
+
+    if caller.is_async:
+        second = caller.run(tasks())
+    else:
+        with ThreadPoolExecutor(1) as pool:
+            call = pool.submit(caller.chat, slow)
+            gate.asked.wait(20)
+            second = caller.chat(hasty)
+            gate.open.set()
+            call.result()
+    assert second.usage.total_tokens == 21
+
+
+# --- stale answers, and stores that are away ------------------------------------------------------
+
+
+def test_a_stale_answer_is_served_and_got_anew_once(caller, scripted, url):
+    """Nobody waits for it, and one call sees to it, under the limit like any other."""
+    own = Cache(url, namespace=uuid.uuid4().hex, ttl=0.001, stale=600)
+    gate = Gate(whole(completion(21)))
+    server = scripted(whole(completion(20)), gate, cut)
+    client = caller.client(server.base_url, cache=own)
+    caller.chat(client)
+    time.sleep(0.005)  # past its millisecond
+    assert [caller.chat(client).usage.total_tokens for _ in range(5)] == [20] * 5
+    caller.until(gate.asked.is_set)
+    gate.open.set()
+    caller.until(lambda: caller.used()["requests"] == 2)
+    caller.until(lambda: caller.chat(client).usage.total_tokens == 21)
+    assert len(server.requests) >= 2
+    caller.run(own.as_async().aclose()) if caller.is_async else own.close()
+
+
+def test_without_its_store_calls_go_as_if_there_were_none(caller, scripted, caplog):
+    """No exception, one line in the log."""
+    away = Cache("redis://127.0.0.1:1/0", timeout=0.2)
+    server = scripted(whole(completion(20)))
+    client = caller.client(server.base_url, cache=away)
+    with caplog.at_level(logging.WARNING, logger="limiter"):
+        for _ in range(5):
+            assert caller.chat(client).usage.total_tokens == 20
+    assert len(server.requests) == 5
+    assert [record.message for record in caplog.records if "cache is away" in record.message]
+    assert len(caplog.records) == 1
+    caller.run(away.as_async().aclose()) if caller.is_async else away.close()
+
+
+def test_what_the_client_alone_knows_goes_past_the_cache(caller, scripted, cache):
+    """Other methods and endpoints, and bodies that cannot be read, are passed on each time."""
+    server = scripted(whole({"object": "list", "data": []}))
+    client = caller.client(server.base_url, cache=cache, unmatched="pass")
+    for _ in range(2):
+        caller.run(client.models.list())
+        caller.run(client.moderations.create(input="x"))
+    assert len(server.requests) == 4
+
+
+def test_a_cache_is_a_cache(caller):
+    """A URL in its place is an error that says what to write."""
+    with pytest.raises(limiter.ConfigError, match="Cache\\('redis"):
+        caller.limiter.http_client(cache="redis://localhost")
