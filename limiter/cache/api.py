@@ -147,6 +147,12 @@ class Cache(_Door):
         """List the keys of all answers; a scan."""
         yield from self._open().store.scan()
 
+    def size(self) -> tuple[int, int]:
+        """Return how many answers there are, and their bytes; a scan, and a packet for each 500."""
+        store = self._open().store
+        sizes = [n for part in _parts(list(store.scan())) for n in store.sizes(part) if n]
+        return len(sizes), sum(sizes)
+
     def peek(self, key: str) -> Stored | None:
         """Return a stored answer as it is, for people; None: there is none that is whole."""
         stored, left_ms = self._open().store.look(key, self.settings.entry_bytes)
@@ -160,6 +166,10 @@ class Cache(_Door):
                 store.drop(key)
                 number += 1
         return number
+
+    def clear_stats(self) -> None:
+        """Begin to count anew."""
+        self._open().store.clear_figures()
 
     def as_sync(self) -> Cache:
         """Return this cache."""
@@ -255,6 +265,13 @@ class AsyncCache(_Door):
         async for key in (await self._open()).store.scan():
             yield key
 
+    async def size(self) -> tuple[int, int]:
+        """Return how many answers there are, and their bytes; see `Cache.size`."""
+        store = (await self._open()).store
+        found = [key async for key in store.scan()]
+        sizes = [n for part in _parts(found) for n in await store.sizes(part) if n]
+        return len(sizes), sum(sizes)
+
     async def peek(self, key: str) -> Stored | None:
         """Return a stored answer as it is; see `Cache.peek`."""
         stored, left_ms = await (await self._open()).store.look(key, self.settings.entry_bytes)
@@ -268,6 +285,10 @@ class AsyncCache(_Door):
                 await store.drop(key)
                 number += 1
         return number
+
+    async def clear_stats(self) -> None:
+        """Begin to count anew."""
+        await (await self._open()).store.clear_figures()
 
     def as_async(self) -> AsyncCache:
         """Return this cache."""
@@ -295,6 +316,10 @@ class AsyncCache(_Door):
         trace: TracebackType | None,
     ) -> None:  # fmt: skip
         await self.aclose()
+
+
+def _parts(keys: list[str]) -> list[list[str]]:
+    return [keys[at : at + 500] for at in range(0, len(keys), 500)]
 
 
 def _farewell(driver: SyncDriver, pid: int) -> None:

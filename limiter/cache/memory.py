@@ -81,6 +81,11 @@ class MemoryStore:
         with self._lock:
             return self._shelf.keys()
 
+    def sizes(self, keys: list[str]) -> list[int]:
+        """Return the bytes of answers; 0 for those that are gone."""
+        with self._lock:
+            return [len(self._shelf.look(_now_ms(), key, 2**62)[0]) for key in keys]
+
     def clear_figures(self) -> None:
         """Begin to count anew."""
         self._shelf.figures.clear()

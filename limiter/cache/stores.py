@@ -189,6 +189,11 @@ class RedisStore:
         except self._errors as exc:
             raise self._translated(exc) from exc
 
+    def sizes(self, keys: list[str]) -> list[int]:
+        """Return the bytes of answers; 0 for those that are gone; one packet."""
+        found = self._send([("STRLEN", layout.answer(key)) for key in keys])
+        return [n if isinstance(n, int) else 0 for n in found]
+
     def clear_figures(self) -> None:
         """Begin to count anew."""
         self._send([("UNLINK", layout.FIGURES)])
@@ -331,6 +336,11 @@ class AsyncRedisStore:
                     yield key
         except self._errors as exc:
             raise self._translated(exc) from exc
+
+    async def sizes(self, keys: list[str]) -> list[int]:
+        """Return the bytes of answers; 0 for those that are gone; one packet."""
+        found = await self._send([("STRLEN", layout.answer(key)) for key in keys])
+        return [n if isinstance(n, int) else 0 for n in found]
 
     async def clear_figures(self) -> None:
         """Begin to count anew."""

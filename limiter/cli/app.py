@@ -13,6 +13,7 @@ import typer
 import limiter
 from limiter import config
 from limiter.cli import options, source, typed
+from limiter.cli.cache import app as cache_app
 from limiter.cli.quotas import app as quota_app
 from limiter.cli.settings import Settings, written
 from limiter.cli.typed import AsJson, File, Url
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 
 app.add_typer(quota_app)
+app.add_typer(cache_app)
 
 
 def run_app(arguments: Sequence[str] | None = None) -> int:
