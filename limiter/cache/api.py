@@ -63,7 +63,7 @@ class Cache(_Door):
               and None before the call, with both after it.
             * ignore: names of body fields and headers that change nothing; `*` stands for any text.
             * entry_bytes: what one answer may have (1 MiB).
-            * compress_above: bytes from which on it is compressed (1,024).
+            * compress_above: bytes from which on it is compressed (512).
             * single_flight: of many who ask the same at once, one goes (True).
             * lease: seconds of silence after which another goes instead (5).
             * timeout: seconds that the store may take for an answer (0.5).
