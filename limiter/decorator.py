@@ -25,6 +25,7 @@ from limiter.providers import Provider, Verdict, estimate, profile
 from limiter.providers.profile import Usage, usage_of
 from limiter.reservation import AsyncReservation, Reservation
 from limiter.retrying import Course, Retry
+from limiter.shortening import Shorten, shortening
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,6 +50,8 @@ def rate_limited(
     fail_fast: bool = True,
     provider: Provider = "openai",
     retry: Retry | bool | None = None,
+    compact: int = 0,
+    fit: int | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Let a function run only when its cost is granted.
 
@@ -78,6 +81,9 @@ def rate_limited(
             attempt may mend: `Retry(…)`, True for `Retry()`. None: never, because a function may do
             more than one call. What an SDK inside has repeated already is not repeated, nor is a
             generator that has delivered an item.
+        compact: shorten the argument `messages`, `input` or `prompt` before it is estimated and
+            passed on, by this level (`limiter.prompts.compact`).
+        fit: the tokens that it may have; old messages go (`limiter.prompts.fit_messages`).
 
     Raises:
         ConfigError: it is not used on a function, or there is no such provider. The function itself
@@ -90,7 +96,10 @@ def rate_limited(
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         if not callable(function):
             raise ConfigError(f"@rate_limited decorates functions, got {function!r:.60}.")
-        plan = _Plan(quota, limiter, cost, tenant, asked, provider, Retry.of(retry), function)
+        shorten = shortening(function, compact, fit)
+        plan = _Plan(
+            quota, limiter, cost, tenant, asked, provider, Retry.of(retry), function, shorten
+        )
         return cast("Callable[P, R]", functools.wraps(function)(_wrapper(plan, function)))
 
     return decorate
@@ -112,7 +121,7 @@ class _Plan:
     def __init__(
         self, quota: Names, limiter: Limiter | AsyncLimiter | None, cost: CostOf,
         tenant: TenantOf, asked: dict[str, Any], provider: Provider, retry: Retry | None,
-        function: Callable[..., Any],
+        function: Callable[..., Any], shorten: Shorten,
     ) -> None:  # fmt: skip
         self.quota = quota
         self._limiter = limiter
@@ -122,6 +131,7 @@ class _Plan:
         self._profile = profile(provider)
         self.provider = self._profile.name
         self.retry = retry
+        self.shorten = shorten
         self._signature = inspect.signature(function)
 
     @property
@@ -210,6 +220,7 @@ class _Tries:
 
 def _plain(plan: _Plan, function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
+        args, kwargs = plan.shorten(args, kwargs)
         tries = _Tries(plan, args, kwargs)
         while True:
             with tries.asking() as asked:
@@ -234,6 +245,7 @@ def _plain(plan: _Plan, function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _coroutine(plan: _Plan, function: Callable[..., Any]) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> Any:
+        args, kwargs = plan.shorten(args, kwargs)
         tries = _Tries(plan, args, kwargs)
         while True:
             with tries.asking() as asked:
@@ -282,6 +294,7 @@ class _Watch:
 
 def _generator(plan: _Plan, function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        args, kwargs = plan.shorten(args, kwargs)
         tries = _Tries(plan, args, kwargs)
         while True:
             watch = _Watch(plan)
@@ -327,6 +340,7 @@ def _watched(items: Generator[Any, Any, Any], watch: _Watch) -> Generator[Any, A
 
 def _async_generator(plan: _Plan, function: Callable[..., Any]) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        args, kwargs = plan.shorten(args, kwargs)
         tries = _Tries(plan, args, kwargs)
         while True:
             watch = _Watch(plan)

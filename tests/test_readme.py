@@ -8,6 +8,7 @@ import inspect
 import re
 import shlex
 import textwrap
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,8 @@ import limiter
 from limiter import Limiter, errors, testing
 from limiter.cli.app import app
 from limiter.config import load
+from limiter.tokens import encoding_for
+from tests.prompts.real import PAGE
 
 README = (Path(limiter.__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 RUNS = "Who goes first"
@@ -87,6 +90,28 @@ def test_the_snippets_of_a_section_run() -> None:
         assert names["r"].quota == "east"
         assert names["ticket"].granted
         names["limiter"].close()
+
+
+def test_the_snippets_of_prompts_run() -> None:
+    """They do what they say beside them, and one says what the page of the tests saves."""
+    summaries: list[str] = []
+    names: dict[str, Any] = {
+        "ticket": "word " * 4_000,
+        "html": PAGE,
+        "messages": [{"role": "user", "content": "cat " * 5_000}, {"role": "user", "content": "y"}]
+        * 2,
+        "book": README,
+        "summarise": lambda text: summaries.append(text) or "A summary.",
+    }
+    (code,) = blocks("python", section("Shorter prompts"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        exec(compile(code, "README.md", "exec"), names)
+    assert names["prompt"].count("[…]") == 1
+    assert len(names["chat"].dropped) == 1
+    assert names["notes"].calls == len(summaries) > 1
+    if encoding_for("gpt-4o") is None:
+        assert f"# {names['page'].report}\n" in code
 
 
 def test_the_toml_is_read_as_it_stands(tmp_path: Path) -> None:

@@ -90,6 +90,8 @@ def run(
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds for one attempt.")] = 600.0,
     priority: Annotated[str | None, typer.Option(help="One that the quota declares.")] = None,
     tenant: Annotated[str | None, typer.Option(help="On whose behalf the calls are.")] = None,
+    compact: typed.Compact = 0,
+    fit: typed.Fit = None,
 ) -> None:
     """Send a file of requests as fast as the quota allows; a second start resumes.
 
@@ -113,6 +115,7 @@ def run(
         quotas=written(quotas), url=store, base_url=api, provider=provider, rule=cast("Rule", rule),
         model=model, concurrency=options.concurrency(concurrency, per_s, workers),
         max_retries=max_retries, timeout_s=timeout, priority=priority, tenant=tenant,
+        compact=compact, fit=fit,
     )  # fmt: skip
     raise typer.Exit(running.run(running.Job(requests, output, settings, workers)))
 
@@ -216,3 +219,28 @@ def tokens(
     from limiter.cli import tokens as counting
 
     raise typer.Exit(counting.show(files, model, as_json=as_json))
+
+
+@app.command()
+def optimize(
+    file: Annotated[Path, typer.Argument(help="A text, Markdown, HTML, or .jsonl of requests.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where the result goes; else nowhere.")
+    ] = None,
+    compact: typed.Compact = 1,
+    fit: typed.Fit = None,
+    model: Annotated[str | None, typer.Option(help="Whose tokens are counted.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUTPUT if it exists.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make prompts shorter, and tell what each step saves.
+
+    Of a .jsonl, each line is a request, as limiter run takes it; only its
+    prompt changes. With --fit its oldest messages go; any other file is cut
+    in its middle, where […] stands then. FILE itself is replaced only where
+    it is also OUTPUT, with --force.
+    """
+    from limiter.cli import optimize as optimizing
+
+    steps = optimizing.steps(compact, fit)
+    raise typer.Exit(optimizing.optimize(file, steps, model, output, force=force, as_json=as_json))

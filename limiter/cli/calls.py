@@ -11,6 +11,7 @@ import asyncio
 import json
 import math
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from limiter.cli import results
@@ -43,11 +44,12 @@ class Caller:
     Args:
         settings: what was asked for.
         limiter: of this process; its store is shared by all.
-        report: told `spent`, `refused` and `retry` as they happen.
+        report: told `saved`, `spent`, `refused` and `retry` as they happen.
     """
 
     def __init__(self, settings: Settings, limiter: AsyncLimiter, report: Report) -> None:
         self._settings = settings
+        self._report = report
         self._slots = asyncio.Semaphore(settings.concurrency)
         self._patient = Patient(limiter, report)
         self.client = _client(settings, self._patient)
@@ -62,10 +64,24 @@ class Caller:
         call = read_line(raw, number, self._settings.model)
         async with self._slots:
             try:
-                answer = await self._call(call)
+                answer = await self._call(self._shorter(call))
             except _Failure as end:
                 return False, results.failure(call.custom_id, end.code, end.message, end.answer)
         return True, results.success(call.custom_id, answer)
+
+    def _shorter(self, call: Call) -> Call:
+        """Shorten a call's prompt as was asked for, and tell what that saved."""
+        compact, fit = self._settings.compact, self._settings.fit
+        if not compact and fit is None:
+            return call
+        from limiter.prompts import optimize_body
+
+        try:
+            body, saved = optimize_body(call.body, compact=compact, fit=fit)
+        except ConfigError as exc:
+            raise _Failure("prompt_too_long", str(exc)) from exc
+        self._report("saved", saved.before, saved.after, saved.dropped)
+        return replace(call, body=body)
 
     async def _call(self, call: Call) -> Answer:
         url = f"{self._settings.base_url}{call.path.removeprefix('/v1')}"

@@ -115,7 +115,7 @@ class Fleet:
         processes: how many there are.
         lines: what is to be done, None for each line that needs nothing.
         finish: told each result once: `(work, ok, output line)`.
-        observe: told `spent`, `refused` and `retry`.
+        observe: told `saved`, `spent`, `refused` and `retry`.
         complain: told what the user should know.
     """
 

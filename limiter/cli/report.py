@@ -25,6 +25,8 @@ def summary(tally: Tally, took_s: float) -> str:
         f"{counts}; {tally.refused} × 429, {tally.retries} retries",
         f"took {_span(took_s)}; ideal {_span(tally.ideal_s)} (beyond the burst, at the rate)",
     ]
+    if tally.prompts.before:
+        lines.append(f"prompts: {tally.prompts}")
     for name, spending in tally.spending.items():
         lines += _used(name, spending)
     return "".join(f"{line}\n" for line in lines)

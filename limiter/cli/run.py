@@ -7,6 +7,7 @@ import contextlib
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from limiter.cli.settings import Settings
 from limiter.cli.source import Work
 from limiter.cli.tally import Spending, Tally
 from limiter.errors import ConfigError, LimiterError
+from limiter.prompts.counting import DEFAULT_MODEL
+from limiter.prompts.savings import Savings
 
 if TYPE_CHECKING:
     from limiter.status import QuotaStatus
@@ -81,6 +84,8 @@ class Run:
     def _greet(self) -> None:
         job, files = self._job, self._results
         self._statuses: Mapping[str, QuotaStatus] = {}
+        for each in _said_of_counting(job.settings):
+            self._view.note(each)
         if files.torn_bytes:
             self._view.note(
                 f"{job.output}: cut off {files.torn_bytes} bytes of a line that was not whole."
@@ -152,6 +157,8 @@ class Run:
         match kind, parts:
             case "spent", (str(quota), dict(amounts), float(at)):
                 self.tally.spending[quota].add(amounts, at)
+            case "saved", (int(before), int(after), int(dropped)):
+                self.tally.prompts += Savings(before, after, dropped)
             case "refused", _:
                 self.tally.refused += 1
             case _:
@@ -187,6 +194,18 @@ class Run:
             say(report.resume(tally))
             return INTERRUPTED
         return FAILED if trouble or tally.failed or tally.bad or tally.left else OK
+
+
+def _said_of_counting(settings: Settings) -> list[str]:
+    """Return what there is to be said of how the workers count tokens, where they do."""
+    if not settings.compact and settings.fit is None:
+        return []
+    from limiter import tokens
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", RuntimeWarning)
+        tokens.encoding_for(settings.model or DEFAULT_MODEL)
+    return [str(each.message) for each in caught]
 
 
 def run(job: Job) -> int:

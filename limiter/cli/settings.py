@@ -25,6 +25,7 @@ class Settings:
         max_retries: attempts after the first one.
         timeout_s: for one attempt.
         priority, tenant: the flow of all calls; None: the default one.
+        compact, fit: how prompts are made shorter, see `limiter.prompts.optimize_body`.
     """
 
     quotas: dict[str, tuple[str, str]]
@@ -38,6 +39,8 @@ class Settings:
     timeout_s: float
     priority: str | None = None
     tenant: str | None = None
+    compact: int = 0
+    fit: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain values."""

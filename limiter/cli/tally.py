@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from limiter.prompts.savings import Savings
+
 if TYPE_CHECKING:
     from limiter.core.quota import Limit
     from limiter.status import QuotaStatus
@@ -69,6 +71,7 @@ class Tally:
         skipped: lines whose result was there before.
         bad: lines that are malformed or have an id again.
         refused: answers with status 429.
+        prompts: what was saved by making them shorter.
     """
 
     total: int = 0
@@ -78,6 +81,7 @@ class Tally:
     bad: int = 0
     refused: int = 0
     retries: int = 0
+    prompts: Savings = field(default_factory=Savings)
     spending: dict[str, Spending] = field(default_factory=dict)
     _recent: deque[tuple[float, int]] = field(default_factory=deque)
 

@@ -15,6 +15,17 @@ Url = Annotated[
     typer.Option(help="The limiter's store; else LIMITER_URL, else the embedded server."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One line of JSON.")]
+Compact = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=3,
+        help="1: white space. 2: repeated lines too. 3: HTML and Markdown dressing too.",
+    ),
+]
+Fit = Annotated[
+    int | None, typer.Option(min=1, help="Tokens of a prompt at most: its oldest messages go.")
+]
 File = Annotated[Path | None, typer.Option("--quota", help=r"A limiter.toml with \[quotas.…].")]
 
 Trace = Annotated[Path, typer.Argument(help="A CSV file of arrivals and token counts.")]

@@ -5,6 +5,7 @@ arrays, the first element says what they are.
 
     from the parent    settings {…} · line NUMBER RAW · stop
     to the parent      ready · done NUMBER OK OUTPUT · spent QUOTA AMOUNTS AT · refused · retry
+                       saved BEFORE AFTER DROPPED
 
 End of file on the socket means that the parent is gone: everything is cancelled, so that
 reservations are settled, and the process ends. It never touches a file.
@@ -17,6 +18,7 @@ import os
 import signal
 import socket
 import sys
+import warnings
 from contextlib import suppress
 from typing import Any
 
@@ -128,6 +130,8 @@ def main(descriptor: int) -> None:
     """Run until the parent is gone; a signal to the whole group is the parent's business."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # How tokens are counted is said by the parent, once.
+    warnings.filterwarnings("ignore", category=RuntimeWarning, module="limiter")
     asyncio.run(_main(socket.socket(fileno=descriptor)))
 
 
