@@ -11,31 +11,26 @@ import contextlib
 import functools
 import inspect
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
-from typing import Any, ParamSpec, TypeVar, cast
+from collections.abc import AsyncGenerator, Callable, Generator
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from limiter.amounts import by_dimension, used_by_failure
+from limiter.amounts import used_by_failure
 from limiter.api import AsyncLimiter, Limiter
 from limiter.asking import AnyOf, Names
-from limiter.core.quota import check_cost
-from limiter.default import default_limiter
-from limiter.errors import ConfigError, LimiterError, StoreError
-from limiter.observing import payload_of, verdict_of, was_repeated
-from limiter.providers import Provider, Verdict, estimate, profile
+from limiter.cache.control import check_cache
+from limiter.decorated import CostOf, Held, Plan, TenantOf, Tries
+from limiter.errors import ConfigError, StoreError
+from limiter.observing import payload_of
+from limiter.providers import Provider
 from limiter.providers.profile import Usage, usage_of
-from limiter.reservation import AsyncReservation, Reservation
-from limiter.retrying import Course, Retry
-from limiter.shortening import Shorten, shortening
+from limiter.retrying import Retry
+from limiter.shortening import shortening
+
+if TYPE_CHECKING:
+    from limiter.cache.api import AsyncCache, Cache
 
 P = ParamSpec("P")
 R = TypeVar("R")
-CostOf = Mapping[str, int] | int | Callable[..., Mapping[str, int] | int] | None
-TenantOf = str | Callable[..., str | None] | None
-
-Held = Reservation | AsyncReservation
-
-_CHAT = "/v1/chat/completions"
-_PATHS = (("messages", _CHAT), ("input", "/v1/responses"), ("prompt", "/v1/completions"))
 
 
 def rate_limited(
@@ -52,6 +47,7 @@ def rate_limited(
     retry: Retry | bool | None = None,
     compact: int = 0,
     fit: int | None = None,
+    cache: Cache | AsyncCache | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Let a function run only when its cost is granted.
 
@@ -84,6 +80,9 @@ def rate_limited(
         compact: shorten the argument `messages`, `input` or `prompt` before it is estimated and
             passed on, by this level (`limiter.prompts.compact`).
         fit: the tokens that it may have; old messages go (`limiter.prompts.fit_messages`).
+        cache: returns what the function returned for the same arguments, under the same tenant, and
+            takes nothing then; of many such calls at once one runs. See `limiter.cache.cached`, which
+            may stand above this decorator instead, with settings of its own.
 
     Raises:
         ConfigError: it is not used on a function, or there is no such provider. The function itself
@@ -92,20 +91,33 @@ def rate_limited(
     if callable(quota) or not (quota or any_of):
         raise ConfigError('Write the quota\'s name: @rate_limited("gpt-4o").')
     asked = {"any_of": any_of, "timeout": timeout, "priority": priority, "fail_fast": fail_fast}
+    check_cache(cache)
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         if not callable(function):
             raise ConfigError(f"@rate_limited decorates functions, got {function!r:.60}.")
         shorten = shortening(function, compact, fit)
-        plan = _Plan(
+        plan = Plan(
             quota, limiter, cost, tenant, asked, provider, Retry.of(retry), function, shorten
         )
-        return cast("Callable[P, R]", functools.wraps(function)(_wrapper(plan, function)))
+        limited = functools.wraps(function)(_wrapper(plan, function))
+        return cast(
+            "Callable[P, R]", limited if cache is None else _cached(plan, cache, function, limited)
+        )
 
     return decorate
 
 
-def _wrapper(plan: _Plan, function: Callable[..., Any]) -> Callable[..., Any]:
+def _cached(
+    plan: Plan, cache: Cache | AsyncCache, function: Callable[..., Any], limited: Callable[..., Any]
+) -> Any:
+    from limiter.cache import functions, plans
+
+    options = plans.Options(cache, namespace=plan.tenant, standing=plan.standing)
+    return functions.wrapped(function, options, within=limited)
+
+
+def _wrapper(plan: Plan, function: Callable[..., Any]) -> Callable[..., Any]:
     if inspect.isasyncgenfunction(function):
         return _async_generator(plan, function)
     if inspect.iscoroutinefunction(function):
@@ -115,113 +127,10 @@ def _wrapper(plan: _Plan, function: Callable[..., Any]) -> Callable[..., Any]:
     return _plain(plan, function)
 
 
-class _Plan:
-    """Hold what a decorated function was given, and find each call's cost."""
-
-    def __init__(
-        self, quota: Names, limiter: Limiter | AsyncLimiter | None, cost: CostOf,
-        tenant: TenantOf, asked: dict[str, Any], provider: Provider, retry: Retry | None,
-        function: Callable[..., Any], shorten: Shorten,
-    ) -> None:  # fmt: skip
-        self.quota = quota
-        self._limiter = limiter
-        self._cost = cost
-        self._tenant = tenant
-        self._asked = asked
-        self._profile = profile(provider)
-        self.provider = self._profile.name
-        self.retry = retry
-        self.shorten = shorten
-        self._signature = inspect.signature(function)
-
-    @property
-    def limiter(self) -> Limiter | AsyncLimiter:
-        return self._limiter or default_limiter()
-
-    def asked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Return what `acquire` is asked for by one call of the function."""
-        tenant = self._tenant(*args, **kwargs) if callable(self._tenant) else self._tenant
-        return {"cost": self._amounts(args, kwargs), "tenant": tenant, **self._asked}
-
-    def _amounts(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, int]:
-        cost = self._cost(*args, **kwargs) if callable(self._cost) else self._cost
-        if cost is None:
-            return self._estimate(args, kwargs)
-        return check_cost({"tokens": cost} if isinstance(cost, int) else cost)
-
-    def _estimate(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, int]:
-        bound = self._signature.bind(*args, **kwargs).arguments
-        for name, path in _PATHS:
-            if name in bound:
-                return estimate(path, {name: bound[name]}, self._profile)
-        return {}
-
-    def end(self, held: Held, used: Usage | None) -> dict[str, int]:
-        """Return what to settle to: the told usage as the provider counts it, else nothing."""
-        if used is None:
-            return {}
-        known = {**held.estimate, **by_dimension(used)}
-        return self._profile.settled(_CHAT, known, used, rule="usage")
-
-
-class _Tries:
-    """Follow the attempts of one call of a function; without `retry=` there is one."""
-
-    def __init__(self, plan: _Plan, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._provider = plan.provider
-        self._asked = plan.asked(args, kwargs)
-        self._course = None if plan.retry is None else Course(plan.retry)
-        self._failed: tuple[Held, Exception, Verdict] | None = None
-
-    @contextlib.contextmanager
-    def asking(self) -> Iterator[dict[str, Any]]:
-        """Give what to ask of the line; a repeat that gets nowhere ends in what had failed.
-
-        Raises:
-            CallFailed: from the function's own exception.
-        """
-        course = self._course
-        if course is None:
-            yield self._asked
-        elif self._failed is None:
-            course.asks()
-            yield self._asked
-            course.granted()
-        else:
-            held, error, verdict = self._failed
-            patience_s = self._asked["timeout"]
-            patience_s = held.patience_s if patience_s is None else patience_s
-            try:
-                yield {**self._asked, **course.asking(patience_s)}
-            except LimiterError as reason:
-                response = getattr(error, "response", None)
-                raise course.failure(held.quota, verdict, response, reason) from error
-            course.granted()
-
-    def pause_s(self, held: Held, error: Exception) -> float | None:
-        """Return how long to pause before the next attempt; None: there is nothing to mend.
-
-        Raises:
-            CallFailed: another attempt might help, but there will be none.
-        """
-        course = self._course
-        if course is None or course.retry.attempts == 1 or was_repeated(error):
-            return None
-        verdict = verdict_of(error, provider=self._provider)
-        if verdict is None or not verdict.again:
-            return None
-        pause_s = course.pause_s(verdict)
-        if pause_s is None:
-            response = getattr(error, "response", None)
-            raise course.failure(held.quota, verdict, response) from error
-        self._failed = held, error, verdict
-        return pause_s
-
-
-def _plain(plan: _Plan, function: Callable[..., Any]) -> Callable[..., Any]:
+def _plain(plan: Plan, function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         args, kwargs = plan.shorten(args, kwargs)
-        tries = _Tries(plan, args, kwargs)
+        tries = Tries(plan, args, kwargs)
         while True:
             with tries.asking() as asked:
                 r = plan.limiter.as_sync().acquire(plan.quota, **asked)
@@ -243,10 +152,10 @@ def _plain(plan: _Plan, function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _coroutine(plan: _Plan, function: Callable[..., Any]) -> Callable[..., Any]:
+def _coroutine(plan: Plan, function: Callable[..., Any]) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> Any:
         args, kwargs = plan.shorten(args, kwargs)
-        tries = _Tries(plan, args, kwargs)
+        tries = Tries(plan, args, kwargs)
         while True:
             with tries.asking() as asked:
                 r = await plan.limiter.as_async().acquire(plan.quota, **asked)
@@ -276,7 +185,7 @@ def _told(result: object) -> Usage | None:
 class _Watch:
     """Keep the last usage that the items of a stream tell, and whether there was any item."""
 
-    def __init__(self, plan: _Plan) -> None:
+    def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self.usage: Usage | None = None
         self.has_delivered = False
@@ -292,10 +201,10 @@ class _Watch:
         return used_by_failure(error, held.estimate)
 
 
-def _generator(plan: _Plan, function: Callable[..., Any]) -> Callable[..., Any]:
+def _generator(plan: Plan, function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         args, kwargs = plan.shorten(args, kwargs)
-        tries = _Tries(plan, args, kwargs)
+        tries = Tries(plan, args, kwargs)
         while True:
             watch = _Watch(plan)
             with tries.asking() as asked:
@@ -338,10 +247,10 @@ def _watched(items: Generator[Any, Any, Any], watch: _Watch) -> Generator[Any, A
         return stop.value
 
 
-def _async_generator(plan: _Plan, function: Callable[..., Any]) -> Callable[..., Any]:
+def _async_generator(plan: Plan, function: Callable[..., Any]) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         args, kwargs = plan.shorten(args, kwargs)
-        tries = _Tries(plan, args, kwargs)
+        tries = Tries(plan, args, kwargs)
         while True:
             watch = _Watch(plan)
             with tries.asking() as asked:

@@ -86,3 +86,16 @@ def cache_control(control: Told) -> Iterator[None]:
         yield
     finally:
         _block.reset(token)
+
+
+def check_cache(cache: object) -> None:
+    """Check what is given for a cache.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if cache is not None and not hasattr(cache, "as_async"):
+        raise ConfigError(
+            f"A cache is a limiter.cache.Cache or AsyncCache, got {cache!r:.60}: make one with "
+            "Cache('redis://host:6379/1'), and share it."
+        )

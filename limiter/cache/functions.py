@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from limiter.cache import generators
 from limiter.cache.beside import Beside, in_thread, landing, landing_async
-from limiter.cache.control import Told
+from limiter.cache.control import Told, check_cache
 from limiter.cache.flights import Flight
 from limiter.cache.plans import AnyCache, Function, Options, Plan, tokens_of
 from limiter.errors import ConfigError
@@ -72,8 +72,7 @@ def cached(
     """
     if callable(cache) and not hasattr(cache, "as_async"):
         return cached()(cache)
-    if cache is not None and not hasattr(cache, "as_async"):
-        raise ConfigError(f"@cached takes a Cache or an AsyncCache, got {cache!r:.60}.")
+    check_cache(cache)
     if isinstance(ignore, str):
         raise ConfigError(f"ignore= is a list of the names of arguments, as [{ignore!r}].")
     options = Options(cache, key, tuple(ignore), namespace, version, control, when)

@@ -40,7 +40,8 @@ class Options(NamedTuple):
     """Hold the arguments of `cached`, and what only a limited function knows.
 
     Attributes:
-        patience_s: how long a call waits for the result of another one.
+        standing: says how urgent a call is, and how long it waits for the result of another one (None: as
+            long as it takes).
     """
 
     cache: AnyCache | None = None
@@ -50,7 +51,7 @@ class Options(NamedTuple):
     version: str = ""
     control: Any = None
     when: Callable[[Any], bool] | None = None
-    patience_s: float | None = None
+    standing: Callable[[], tuple[int, float | None]] = lambda: (0, None)
 
 
 class Plan:
@@ -81,8 +82,8 @@ class Plan:
             told_apart = {"key": self._options.key(*args, **kwargs)}
         whose = self._whose(args, kwargs)
         name = keys.call_key(self._name, told_apart, whose, self._options.version)
-        patience_s = self._options.patience_s
-        return Question(name, "request", "", arguments, False, False, control, 0, patience_s)
+        standing = self._options.standing()
+        return Question(name, "request", "", arguments, False, False, control, *standing)
 
     def _arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         bound = self._signature.bind(*args, **kwargs)

@@ -92,6 +92,9 @@ def run(
     tenant: Annotated[str | None, typer.Option(help="On whose behalf the calls are.")] = None,
     compact: typed.Compact = 0,
     fit: typed.Fit = None,
+    cache: typed.Cached = False,
+    cache_url: typed.CacheUrl = None,
+    cache_ttl: typed.CacheTtl = 3600.0,
 ) -> None:
     """Send a file of requests as fast as the quota allows; a second start resumes.
 
@@ -115,8 +118,10 @@ def run(
         quotas=written(quotas), url=store, base_url=api, provider=provider, rule=cast("Rule", rule),
         model=model, concurrency=options.concurrency(concurrency, per_s, workers),
         max_retries=max_retries, timeout_s=timeout, priority=priority, tenant=tenant,
-        compact=compact, fit=fit,
+        compact=compact, fit=fit, cached=cache or cache_url is not None, cache_url=cache_url,
+        cache_ttl_s=cache_ttl,
     )  # fmt: skip
+    options.check_cache(settings)
     raise typer.Exit(running.run(running.Job(requests, output, settings, workers)))
 
 

@@ -12,7 +12,7 @@ import json
 import math
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from limiter.cli import results
 from limiter.cli.lines import Call, read_line
@@ -24,6 +24,7 @@ from limiter.retrying import Retry
 
 if TYPE_CHECKING:
     from limiter.api import AsyncLimiter
+    from limiter.cache import AsyncCache
     from limiter.cli.settings import Settings
 
 # A bulk run repeats for as long as it takes; `--max-retries` bounds it.
@@ -44,7 +45,7 @@ class Caller:
     Args:
         settings: what was asked for.
         limiter: of this process; its store is shared by all.
-        report: told `saved`, `spent`, `refused` and `retry` as they happen.
+        report: told `saved`, `cached`, `spent`, `refused` and `retry` as they happen.
     """
 
     def __init__(self, settings: Settings, limiter: AsyncLimiter, report: Report) -> None:
@@ -52,12 +53,21 @@ class Caller:
         self._report = report
         self._slots = asyncio.Semaphore(settings.concurrency)
         self._patient = Patient(limiter, report)
-        self.client = _client(settings, self._patient)
+        self._cache = _cache(settings)
+        self.client = _client(settings, self._patient, self._cache)
 
     @property
     def sending(self) -> set[asyncio.Task[Any] | None]:
         """Return the tasks whose call is on the wire."""
         return self._patient.sending
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.client.aclose()
+        if self._cache is not None:
+            await self._cache.aclose()
 
     async def run(self, number: int, raw: bytes) -> tuple[bool, bytes]:
         """Make the call of a line; return whether it succeeded, and its output line."""
@@ -96,6 +106,8 @@ class Caller:
             raise _Failure(type(exc).__name__, str(exc)) from exc
         except Exception as exc:
             raise _lost(exc) from exc
+        if "x-limiter-cache" in response.headers:
+            self._report("cached")
         answer = _answer(response)
         if 200 <= answer.status < 300:
             return _json_or_failure(answer)
@@ -103,7 +115,15 @@ class Caller:
         raise _Failure(verdict.code, verdict.message, answer)
 
 
-def _client(settings: Settings, patient: Patient) -> Any:
+def _cache(settings: Settings) -> AsyncCache | None:
+    if not settings.cached:
+        return None
+    from limiter.cache import AsyncCache
+
+    return AsyncCache(settings.cache_url, ttl=settings.cache_ttl_s)
+
+
+def _client(settings: Settings, patient: Patient, cache: AsyncCache | None) -> Any:
     import httpx2
 
     from limiter import transport
@@ -117,6 +137,7 @@ def _client(settings: Settings, patient: Patient) -> Any:
         quota=names[0] if len(names) == 1 else None,
         priority=settings.priority,
         tenant=settings.tenant,
+        cache=cache,
         retry=Retry(attempts=settings.max_retries + 1, within=_WITHIN_S),
         family="httpx2",
         http_timeout=httpx2.Timeout(settings.timeout_s, connect=min(10.0, settings.timeout_s)),

@@ -14,6 +14,7 @@ from limiter.core.quota import Burst, Quota
 from limiter.errors import ConfigError
 
 if TYPE_CHECKING:
+    from limiter.cli.settings import Settings
     from limiter.config import Config
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -148,3 +149,15 @@ def processes(given: int | None, per_s: float, *, shared: bool) -> int:
 def concurrency(given: int | None, per_s: float, workers: int) -> int:
     """Return the calls under way in each worker: enough for slow calls at the full rate."""
     return given or min(_MOST_CALLS, max(_LEAST_CALLS, math.ceil(per_s * _CALL_S / workers)))
+
+
+def check_cache(settings: Settings) -> None:
+    """Check a run's cache before any worker opens it.
+
+    Raises:
+        ConfigError: its URL is wrong, or a library is missing.
+    """
+    if settings.cached:
+        from limiter.cache import Cache
+
+        Cache(settings.cache_url, ttl=settings.cache_ttl_s)

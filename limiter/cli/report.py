@@ -21,6 +21,7 @@ def summary(tally: Tally, took_s: float) -> str:
     counts = f"{tally.total} lines: {tally.ok} ok, {tally.failed + tally.bad} failed"
     counts += f", {tally.skipped} already done" if tally.skipped else ""
     counts += f", {tally.left} left" if tally.left else ""
+    counts += f"; {tally.cached} from the cache" if tally.cached else ""
     lines = [
         f"{counts}; {tally.refused} × 429, {tally.retries} retries",
         f"took {_span(took_s)}; ideal {_span(tally.ideal_s)} (beyond the burst, at the rate)",

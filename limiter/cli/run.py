@@ -159,6 +159,8 @@ class Run:
                 self.tally.spending[quota].add(amounts, at)
             case "saved", (int(before), int(after), int(dropped)):
                 self.tally.prompts += Savings(before, after, dropped)
+            case "cached", _:
+                self.tally.cached += 1
             case "refused", _:
                 self.tally.refused += 1
             case _:

@@ -25,6 +25,7 @@ class Settings:
         max_retries: attempts after the first one.
         timeout_s: for one attempt.
         priority, tenant: the flow of all calls; None: the default one.
+        cached, cache_url, cache_ttl_s: whether answers come from a cache, which, and how long they stay.
         compact, fit: how prompts are made shorter, see `limiter.prompts.optimize_body`.
     """
 
@@ -41,6 +42,9 @@ class Settings:
     tenant: str | None = None
     compact: int = 0
     fit: int | None = None
+    cached: bool = False
+    cache_url: str | None = None
+    cache_ttl_s: float = 3600.0
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain values."""

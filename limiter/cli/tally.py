@@ -71,6 +71,7 @@ class Tally:
         skipped: lines whose result was there before.
         bad: lines that are malformed or have an id again.
         refused: answers with status 429.
+        cached: answers that came from the cache.
         prompts: what was saved by making them shorter.
     """
 
@@ -81,6 +82,7 @@ class Tally:
     bad: int = 0
     refused: int = 0
     retries: int = 0
+    cached: int = 0
     prompts: Savings = field(default_factory=Savings)
     spending: dict[str, Spending] = field(default_factory=dict)
     _recent: deque[tuple[float, int]] = field(default_factory=deque)

@@ -28,6 +28,16 @@ Fit = Annotated[
 ]
 File = Annotated[Path | None, typer.Option("--quota", help=r"A limiter.toml with \[quotas.…].")]
 
+Cached = Annotated[
+    bool,
+    typer.Option("--cache", help="Answer repeated prompts from a cache, and store the others."),
+]
+CacheUrl = Annotated[
+    str | None,
+    typer.Option(help="Where that is; else LIMITER_CACHE_URL, else an embedded server."),
+]
+CacheTtl = Annotated[float, typer.Option(min=0.001, help="Seconds that an answer is kept.")]
+
 Trace = Annotated[Path, typer.Argument(help="A CSV file of arrivals and token counts.")]
 Name = Annotated[str | None, typer.Option(help="Which quota of the file.")]
 Load = Annotated[

@@ -5,7 +5,7 @@ arrays, the first element says what they are.
 
     from the parent    settings {…} · line NUMBER RAW · stop
     to the parent      ready · done NUMBER OK OUTPUT · spent QUOTA AMOUNTS AT · refused · retry
-                       saved BEFORE AFTER DROPPED
+                       saved BEFORE AFTER DROPPED · cached
 
 End of file on the socket means that the parent is gone: everything is cancelled, so that
 reservations are settled, and the process ends. It never touches a file.
@@ -70,7 +70,7 @@ class Worker:
         quotas = settings.declared().values()
         limiter = AsyncLimiter(settings.url, quotas=quotas, lease=LEASE_S)
         self._caller = Caller(settings, limiter, self.report)
-        async with self._caller.client, limiter:
+        async with limiter, self._caller:
             self.report("ready")
             reading = asyncio.create_task(self._read(incoming))
             await self._stopping.wait()

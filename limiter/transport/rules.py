@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from limiter import providers
-from limiter.cache.control import CONTROL_HEADER
+from limiter.cache.control import CONTROL_HEADER, check_cache
 from limiter.core.sketch import OutputKey
 from limiter.errors import ConfigError
 from limiter.providers import Profile, Provider
@@ -63,11 +63,7 @@ class Rules:
 
     def __post_init__(self) -> None:
         check_rule(self.rule)
-        if self.cache is not None and not hasattr(self.cache, "as_async"):
-            raise ConfigError(
-                f"cache= is a limiter.cache.Cache or AsyncCache, got {self.cache!r:.60}: make one with "
-                "Cache('redis://host:6379/1'), and share it."
-            )
+        check_cache(self.cache)
         for name in ("priority", "tenant"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):

@@ -555,3 +555,64 @@ def test_a_cache_without_a_body_is_an_error(line, name, cache):
     for wrong in ({"cache": cache}, {"body": BODY}, {"cache": "redis://x", "body": BODY}):
         with pytest.raises(limiter.ConfigError, match="cache= and body= together"):
             line.reserve(name, **wrong)
+
+
+# --- limited functions ------------------------------------------------------------------------
+
+
+def test_a_limited_function_takes_nothing_for_what_it_returned_before(line, name, cache):
+    """`@rate_limited(cache=…)`: one call, one reservation, and the same for asyncio."""
+    work = Counting(lambda prompt: chat())
+
+    @limiter.rate_limited(name, limiter=line, cache=cache)
+    def ask(prompt: str) -> ChatCompletion:
+        return work(prompt)
+
+    @limiter.rate_limited(name, limiter=line, cache=cache)
+    async def ask_later(prompt: str) -> ChatCompletion:
+        return work(prompt)
+
+    assert ask("a") == ask("a") == chat()
+    assert left(line, name) == 99
+
+    async def twice():
+        answers = await ask_later("a"), await ask_later("a")
+        await line.as_async().aclose()
+        return answers
+
+    assert asyncio.run(twice()) == (chat(), chat())
+    assert left(line, name) == 98
+    assert work.calls == 2
+
+
+def test_a_limited_generator_s_items_come_back(line, name, cache):
+    """… one by one."""
+    work = Counting(lambda: None)
+
+    @limiter.rate_limited(name, limiter=line, cache=cache)
+    def items(prompt):
+        work()
+        yield from "abc"
+
+    assert list(items("x")) == list(items("x")) == ["a", "b", "c"]
+    assert work.calls == 1
+    assert left(line, name) == 99
+
+
+def test_a_limited_function_s_tenants_do_not_share_results(line, name, cache):
+    """Whoever the call is for, by a name or by a function of its arguments."""
+    work = Counting(lambda: 1)
+
+    @limiter.rate_limited(name, limiter=line, cache=cache, cost=1, tenant=lambda prompt, who: who)
+    def ask(prompt, who):
+        return work()
+
+    for who in ("a", "b", "a", "b"):
+        ask("x", who)
+    assert work.calls == 2
+
+
+def test_a_decorator_s_cache_is_a_cache(line, name):
+    """A URL in its place is an error that says what to write."""
+    with pytest.raises(limiter.ConfigError, match="Cache\\('redis"):
+        limiter.rate_limited(name, limiter=line, cache="redis://localhost")
