@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 LEVEL  ?= dev
 PROCESSES ?= 4
 
-.PHONY: help setup run test lint types contracts sequences bench feedback clean
+.PHONY: help setup run test lint types contracts sequences bench feedback cache prompts clean
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort
 
@@ -48,6 +48,12 @@ bench: $(VENV)/.dev ## measure everything that has a bar, in one run
 
 feedback: $(VENV)/.dev ## measure a fleet that hears the provider: changes, brake, repeats, learned estimates
 	$(BIN)/python -m benchmarks.feedback
+
+cache: $(VENV)/.dev ## measure what the cache saves and what a hit costs (GSM8K=FILE: bulk runs, too)
+	$(BIN)/python -m benchmarks.cache $(if $(GSM8K),--gsm8k $(GSM8K))
+
+prompts: $(VENV)/.dev ## measure what the prompt toolbox saves on real texts (TEXTS="FILE …": more of them)
+	$(BIN)/python -m benchmarks.prompts $(TEXTS)
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .bench .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

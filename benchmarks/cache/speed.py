@@ -1,4 +1,4 @@
-"""What a hit costs, beside a bare GET of the same bytes on the same server, and what an entry weighs."""
+"""What a hit costs, beside a bare GET of the same bytes on the same server."""
 
 from __future__ import annotations
 
@@ -67,17 +67,13 @@ def rows(redis_url: str) -> list[Row]:
         get, hit, whole = _p50(
             lambda: bare.get(name), lambda: look(question), lambda: look(_asked(cache))
         )
-        stored = bare.strlen(name)
-        memory = bare.memory_usage(name)
         bare.close()
     tasks = asyncio.run(_tasks(redis_url))
     note = f"{hit:.0f} us; redis-py's bare GET {get:.0f} us on the same server; decoded and checked"
     with_key = f"{whole:.0f} us: JSON canonicalised, SHA-256, HMAC, GET, checked, decoded"
-    size = f"{stored} B stored, of {len(_answer())} B of JSON; with the key {memory} B of memory"
     return [
         Row("hit, p50 / bare GET", hit / get, 3.0, "stay below", "x", note),
         Row("hit with the making of its key, p50 / bare GET", whole / get, 6.0, "stay below", "x", with_key),
-        Row("bytes per entry / bytes of its answer", stored / len(_answer()), 1.0, "stay below", "x", size),
         Row("hits/s, 64 tasks, one process", tasks, 5_000, note="key included"),
     ]  # fmt: skip
 

@@ -79,6 +79,7 @@ class Cache(_Door):
         opening.check(url)
         self._url, self.settings, self._twin = url, settings, twin
         self._driver: SyncDriver | None = None
+        self._farewell: weakref.finalize[..., Cache] | None = None
         self._pid, self._lock = os.getpid(), threading.Lock()
 
     def _open(self) -> SyncDriver:
@@ -90,7 +91,7 @@ class Cache(_Door):
                 if self._driver is None:
                     store = opening.sync_store(self._url, self.settings.timeout_s, id(self))
                     self._driver = SyncDriver(store, **self._driver_settings())
-                    weakref.finalize(self, _farewell, self._driver, os.getpid())
+                    self._farewell = weakref.finalize(self, _close, self._driver, os.getpid())
         return self._driver
 
     def look(self, question: Question, serve: Serve) -> tuple[Found, Flight | None]:
@@ -185,6 +186,8 @@ class Cache(_Door):
     def close(self) -> None:
         """Tell the counts, close the connections; the next use opens them again."""
         driver, self._driver = self._driver, None
+        if self._farewell is not None:
+            self._farewell.detach()
         if driver is not None and self._pid == os.getpid():
             driver.close()
             opening.leave(self._url, id(self))
@@ -322,7 +325,7 @@ def _parts(keys: list[str]) -> list[list[str]]:
     return [keys[at : at + 500] for at in range(0, len(keys), 500)]
 
 
-def _farewell(driver: SyncDriver, pid: int) -> None:
-    """Tell what was counted by a cache that nobody closed."""
+def _close(driver: SyncDriver, pid: int) -> None:
+    """Close what a cache has left open that nobody closed; also at the end of the process."""
     if os.getpid() == pid:
-        driver.flush()
+        driver.close()
