@@ -16,8 +16,9 @@ Count = Callable[[str], int]
 
 DEFAULT_MODEL = "gpt-4o"
 
-# As `limiter.tokens.count` has it: 3 to start the reply, 3 for each message and 1 for its name.
-_PRIMING, _PER_MESSAGE = 3, 3
+# As `limiter.tokens.count` has it: 3 to start the reply, 3 for each message and 1 for its name, 3 for
+# each call of a tool in it.
+_PRIMING, _PER_MESSAGE, _PER_CALL = 3, 3, 3
 
 # OpenAI's admission was recorded to charge 765 for an image; other providers count by its size.
 _IMAGE_TOKENS = 765
@@ -42,6 +43,9 @@ def message_tokens(message: object, count: Count) -> int:
     named = as_mapping(message)
     extra = count(str(named["role"])) if named.get("role") else 0
     extra += 1 if named.get("name") else 0
+    calls = named.get("tool_calls")
+    extra += _PER_CALL * (len(calls) if isinstance(calls, (list, tuple)) else 0)
+    extra += _PER_CALL if named.get("function_call") else 0
     return _PER_MESSAGE + extra + content_tokens(message, count)
 
 
