@@ -24,8 +24,8 @@ from typing import Any
 
 import msgpack
 
-from limiter.cli import results
-from limiter.cli.settings import Settings
+from limiter.bulk import answers
+from limiter.bulk.settings import Settings
 
 MAX_FRAME_BYTES = 2**31 - 1
 _CHUNK_BYTES = 2**18
@@ -63,7 +63,7 @@ class Worker:
     async def serve(self) -> None:
         """Work until the parent has gone, or has said stop and the calls under way have ended."""
         from limiter.api import AsyncLimiter
-        from limiter.cli.calls import Caller
+        from limiter.bulk.calls import Caller
 
         incoming = self._frames()
         settings = Settings.from_dict((await anext(incoming))[1])
@@ -111,9 +111,9 @@ class Worker:
 
     async def _call(self, number: int, raw: bytes) -> None:
         try:
-            ok, line = await self._caller.run(number, raw)
+            ok, line, *_ = await self._caller.run(number, raw)
         except Exception as exc:  # noqa: BLE001 - one line must not end the others
-            ok, line = False, results.failure(None, type(exc).__name__, f"A defect: {exc!r}")
+            ok, line = False, answers.failure(None, type(exc).__name__, f"A defect: {exc!r}")
         self.report("done", number, ok, line)
 
 

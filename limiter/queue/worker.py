@@ -1,0 +1,205 @@
+"""A worker: takes calls from a queue, makes them under the limit, stores their results.
+
+A call is let go of when its result is stored, so a worker that is killed loses nothing: its calls come
+back when their leases end. One whose result was stored and whose letting go was not is not made again.
+Nothing here decides who is next: that is the queue's script, and the limiter's line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar
+
+from limiter.bulk.calls import Ended
+from limiter.errors import StoreError
+from limiter.queue import ops
+from limiter.queue.api import AsyncQueue
+from limiter.queue.holding import Holding
+from limiter.queue.layout import Taken
+
+log = logging.getLogger("limiter")
+
+T = TypeVar("T")
+
+LEASE_S, TRIES, GRACE_S = 30.0, 5, 30.0
+_LOOK_S = 1.0  # a wake-up may be lost; and calls whose worker was lost wake nobody
+_LATER_S = 15.0
+_BACKOFF_S, _BACKOFF_MAX_S = 0.1, 5.0
+# Ends of a call that are nobody's fault but the moment's: it is put off.
+_PUT_OFF = frozenset({"CircuitOpen"})
+
+
+class Caller(Protocol):
+    """Make calls; see `limiter.bulk.calls.Caller`."""
+
+    async def run(self, number: int, raw: bytes, **flow: str | None) -> Ended:
+        """Make the call of a line."""
+
+
+class Worker:
+    """Serve one queue until it is stopped.
+
+    Args:
+        queue: which.
+        concurrency: calls under way at a time.
+        lease: seconds of silence after which its calls go to others.
+        tries: a call whose worker was lost so often is dead.
+        ended: told how each call ended.
+    """
+
+    def __init__(
+        self,
+        queue: AsyncQueue,
+        *,
+        concurrency: int,
+        lease: float = LEASE_S,
+        tries: int = TRIES,
+        ended: Callable[[Taken, Ended], None] = lambda _taken, _ended: None,
+    ) -> None:
+        self._queue = queue
+        self._holding: Holding[asyncio.Task[None]] = Holding(concurrency)
+        self._lease_ms, self._tries, self._told = int(lease * 1000), tries, ended
+        self._tasks: dict[asyncio.Task[None], Taken] = {}
+        self._changed = asyncio.Event()
+        self._is_stopping = False
+        self._caller: Caller | None = None
+
+    def granted(self) -> None:
+        """Note that the call of this task has its turn; for `Caller(granted=…)`."""
+        task = asyncio.current_task()
+        if task is not None:
+            self._holding.granted(task, time.monotonic())
+            self._changed.set()
+
+    def stop(self) -> None:
+        """Take no more, give back what waits, let calls under way finish."""
+        self._is_stopping = True
+        self._changed.set()
+
+    async def run(self, caller: Caller, grace: float = GRACE_S) -> None:
+        """Work until `stop`.
+
+        Args:
+            caller: makes the calls; it was given `self.granted`.
+            grace: seconds that calls under way have to finish then.
+        """
+        self._caller = caller
+        renewing = asyncio.create_task(self._renew())
+        listener = await self._listen()
+        try:
+            while not self._is_stopping:
+                self._changed.clear()
+                due_s = await self._take()
+                if due_s is not None:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(due_s):
+                            await self._changed.wait()
+        finally:
+            await self._leave(grace)
+            renewing.cancel()
+            await listener.close()
+
+    async def _listen(self) -> Any:
+        from limiter.shells.listen import AsyncListener
+
+        listener = AsyncListener(
+            await self._queue.radio(),
+            lambda _channel, _data: self._changed.set(),
+            lambda _channel: self._changed.set(),
+        )
+        listener.subscribe(f"{self._queue.root}wake")
+        return listener
+
+    async def _take(self) -> float | None:
+        """Take what there is to be taken; return how long to wait then, None: not at all."""
+        want = self._holding.want()
+        if want is None:
+            return _LOOK_S
+        due_s, taken = await self._patiently(
+            lambda: self._queue.do(ops.take_gen(want, self._lease_ms, self._tries))
+        )
+        for each in taken:
+            task = asyncio.create_task(self._make(each))
+            self._tasks[task] = each
+            self._holding.took(task, each.level)
+            task.add_done_callback(self._forget)
+        for task in self._holding.surplus():
+            task.cancel()
+        if taken:
+            return None
+        return _LOOK_S if due_s is None else min(_LOOK_S, due_s + 0.01)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(task, None)
+        self._holding.ended(task)
+        self._changed.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("A defect of the worker: %r", error, exc_info=error)
+
+    async def _make(self, taken: Taken) -> None:
+        """Make one call and store its result; cancelled, it goes back to the head of its line."""
+        call = taken.call
+        assert self._caller is not None
+        try:
+            ended = await self._caller.run(
+                call.number, call.line, priority=call.priority or None, tenant=taken.tenant or None
+            )
+        except asyncio.CancelledError:
+            await asyncio.shield(self._give_back(call.id, "back"))
+            raise
+        except Exception as exc:  # noqa: BLE001 - one call must not end the others
+            message = f"A defect: {exc!r}"
+            error = {"code": type(exc).__name__, "message": message}
+            line = {"custom_id": call.custom_id, "response": None, "error": error}
+            ended = Ended(ok=False, line=json.dumps(line).encode() + b"\n", code=type(exc).__name__)
+        if ended.code in _PUT_OFF:
+            await self._give_back(call.id, "later", int(_LATER_S * 1000 * random.uniform(0.5, 1.5)))
+            return
+        finish = lambda: self._queue.do(  # noqa: E731
+            ops.finish_gen(taken, ended.line, ended.tokens, ok=ended.ok)
+        )
+        # What was made is stored, whatever becomes of this worker meanwhile.
+        await asyncio.shield(asyncio.ensure_future(self._patiently(finish)))
+        self._told(taken, ended)
+
+    async def _give_back(self, id_: str, how: str, ms: int = 0) -> None:
+        with contextlib.suppress(StoreError):  # its lease ends
+            await self._queue.do(ops.back_gen([id_], how, ms))
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(self._lease_ms / 3000)
+            held = [taken.call.id for taken in self._tasks.values()]
+            with contextlib.suppress(StoreError):
+                await self._queue.do(ops.back_gen(held, "alive", self._lease_ms))
+
+    async def _leave(self, grace_s: float) -> None:
+        """Give back what waits, wait for what is under way, then give that back, too."""
+        for task in self._holding.waiting:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(list(self._tasks), timeout=grace_s)
+        left = list(self._tasks)
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=5)
+
+    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask until there is an answer: a store that is away comes back, and every verb may be repeated."""
+        pause_s = _BACKOFF_S
+        while True:
+            try:
+                return await ask()
+            except StoreError as exc:
+                if not exc.retry:
+                    raise
+                log.warning("The queue's Redis does not answer, trying again: %s", exc)
+                await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
+                pause_s = min(_BACKOFF_MAX_S, 2 * pause_s)
