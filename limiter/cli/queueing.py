@@ -120,6 +120,7 @@ async def _work(serving: Serving, settings: Settings) -> int:
     from limiter.bulk.calls import Caller, Ended
     from limiter.queue.api import AsyncQueue
     from limiter.queue.layout import Taken
+    from limiter.queue.sources import RedisSource
     from limiter.queue.worker import Worker
 
     done = {True: 0, False: 0}
@@ -129,10 +130,8 @@ async def _work(serving: Serving, settings: Settings) -> int:
 
     limiter = AsyncLimiter(settings.url, quotas=settings.declared().values(), lease=serving.lease_s)
     async with AsyncQueue(settings.url, name=serving.queue) as queue, limiter:
-        worker = Worker(
-            queue, concurrency=serving.concurrency, lease=serving.lease_s, tries=serving.tries,
-            ended=ended,
-        )  # fmt: skip
+        source = RedisSource(queue, serving.lease_s, serving.tries)
+        worker = Worker(source, concurrency=serving.concurrency, lease=serving.lease_s, ended=ended)
         loop = asyncio.get_running_loop()
         for each in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(each, worker.stop)

@@ -14,14 +14,13 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from limiter.bulk.calls import Ended
 from limiter.errors import StoreError
-from limiter.queue import ops
-from limiter.queue.api import AsyncQueue
 from limiter.queue.holding import Holding
-from limiter.queue.layout import Taken
+from limiter.queue.layout import Queued, Taken
+from limiter.queue.sources import Source
 
 log = logging.getLogger("limiter")
 
@@ -46,25 +45,23 @@ class Worker:
     """Serve one queue until it is stopped.
 
     Args:
-        queue: which.
+        source: where its calls come from.
         concurrency: calls under way at a time.
-        lease: seconds of silence after which its calls go to others.
-        tries: a call whose worker was lost so often is dead.
+        lease: of the source's calls, in seconds: they are renewed each third of it.
         ended: told how each call ended.
     """
 
     def __init__(
         self,
-        queue: AsyncQueue,
+        source: Source,
         *,
         concurrency: int,
         lease: float = LEASE_S,
-        tries: int = TRIES,
         ended: Callable[[Taken, Ended], None] = lambda _taken, _ended: None,
     ) -> None:
-        self._queue = queue
+        self._source = source
         self._holding: Holding[asyncio.Task[None]] = Holding(concurrency)
-        self._lease_ms, self._tries, self._told = int(lease * 1000), tries, ended
+        self._lease_s, self._told = lease, ended
         self._tasks: dict[asyncio.Task[None], Taken] = {}
         self._changed = asyncio.Event()
         self._is_stopping = False
@@ -91,7 +88,7 @@ class Worker:
         """
         self._caller = caller
         renewing = asyncio.create_task(self._renew())
-        listener = await self._listen()
+        listener = await self._source.listen(self._changed.set)
         try:
             while not self._is_stopping:
                 self._changed.clear()
@@ -105,25 +102,12 @@ class Worker:
             renewing.cancel()
             await listener.close()
 
-    async def _listen(self) -> Any:
-        from limiter.shells.listen import AsyncListener
-
-        listener = AsyncListener(
-            await self._queue.radio(),
-            lambda _channel, _data: self._changed.set(),
-            lambda _channel: self._changed.set(),
-        )
-        listener.subscribe(f"{self._queue.root}wake")
-        return listener
-
     async def _take(self) -> float | None:
         """Take what there is to be taken; return how long to wait then, None: not at all."""
         want = self._holding.want()
         if want is None:
             return _LOOK_S
-        due_s, taken = await self._patiently(
-            lambda: self._queue.do(ops.take_gen(want, self._lease_ms, self._tries))
-        )
+        due_s, taken = await self._patiently(lambda: self._source.take(want))
         for each in taken:
             task = asyncio.create_task(self._make(each))
             self._tasks[task] = each
@@ -151,33 +135,27 @@ class Worker:
                 call.number, call.line, priority=call.priority or None, tenant=taken.tenant or None
             )
         except asyncio.CancelledError:
-            await asyncio.shield(self._give_back(call.id, "back"))
+            await asyncio.shield(self._quietly(self._source.give_back(taken)))
             raise
         except Exception as exc:  # noqa: BLE001 - one call must not end the others
-            message = f"A defect: {exc!r}"
-            error = {"code": type(exc).__name__, "message": message}
-            line = {"custom_id": call.custom_id, "response": None, "error": error}
-            ended = Ended(ok=False, line=json.dumps(line).encode() + b"\n", code=type(exc).__name__)
+            ended = _defect(call, exc)
         if ended.code in _PUT_OFF:
-            await self._give_back(call.id, "later", int(_LATER_S * 1000 * random.uniform(0.5, 1.5)))
+            later_s = _LATER_S * random.uniform(0.5, 1.5)
+            await self._quietly(self._source.put_off(taken, later_s))
             return
-        finish = lambda: self._queue.do(  # noqa: E731
-            ops.finish_gen(taken, ended.line, ended.tokens, ok=ended.ok)
-        )
         # What was made is stored, whatever becomes of this worker meanwhile.
-        await asyncio.shield(asyncio.ensure_future(self._patiently(finish)))
+        finish = self._patiently(lambda: self._source.finish(taken, ended))
+        await asyncio.shield(asyncio.ensure_future(finish))
         self._told(taken, ended)
 
-    async def _give_back(self, id_: str, how: str, ms: int = 0) -> None:
+    async def _quietly(self, ending: Awaitable[None]) -> None:
         with contextlib.suppress(StoreError):  # its lease ends
-            await self._queue.do(ops.back_gen([id_], how, ms))
+            await ending
 
     async def _renew(self) -> None:
         while True:
-            await asyncio.sleep(self._lease_ms / 3000)
-            held = [taken.call.id for taken in self._tasks.values()]
-            with contextlib.suppress(StoreError):
-                await self._queue.do(ops.back_gen(held, "alive", self._lease_ms))
+            await asyncio.sleep(self._lease_s / 3)
+            await self._quietly(self._source.renew(list(self._tasks.values())))
 
     async def _leave(self, grace_s: float) -> None:
         """Give back what waits, wait for what is under way, then give that back, too."""
@@ -200,6 +178,12 @@ class Worker:
             except StoreError as exc:
                 if not exc.retry:
                     raise
-                log.warning("The queue's Redis does not answer, trying again: %s", exc)
+                log.warning("The queue does not answer, trying again: %s", exc)
                 await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
                 pause_s = min(_BACKOFF_MAX_S, 2 * pause_s)
+
+
+def _defect(call: Queued, exc: Exception) -> Ended:
+    error = {"code": type(exc).__name__, "message": f"A defect: {exc!r}"}
+    line = {"custom_id": call.custom_id, "response": None, "error": error}
+    return Ended(ok=False, line=json.dumps(line).encode() + b"\n", code=error["code"])
