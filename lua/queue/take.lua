@@ -48,7 +48,7 @@ for i = 6, #ARGV, 2 do allowed[ARGV[i]] = tonumber(ARGV[i + 1]) end
 local function take(level, count)
   while count > 0 do
     local call, tenant = pop(root, level)
-    if not call then return 0 end
+    if not call then return count end
     local id = string.match(call, '^[^\n]*')
     local job, number = string.match(id, '^(.*):(%d+)$')
     local state = redis.call('HGET', root .. 'job:' .. job, 'state')
