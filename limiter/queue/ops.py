@@ -202,7 +202,7 @@ def _status(job: str, found: Any) -> JobStatus | None:
         state=told["state"],
         priority=told.get("priority", ""),
         tenant=told.get("tenant", ""),
-        submitted_s=int(told.get("submitted_ms", 0)) / 1000,
+        submitted_s=int(told.get("submitted_us", 0)) / 1e6,
         **counts,
     )
 

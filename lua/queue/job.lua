@@ -15,8 +15,8 @@ local state = redis.call('HGET', key, 'state')
 if what == 'open' then
   if state then return {0} end
   local time = redis.call('TIME')
-  local now = time[1] * 1000 + math.floor(time[2] / 1000)
-  redis.call('HSET', key, 'state', 'open', 'submitted_ms', now, unpack(ARGV, 3))
+  local now = string.format('%.0f', time[1] * 1000000 + time[2])
+  redis.call('HSET', key, 'state', 'open', 'submitted_us', now, unpack(ARGV, 3))
   return {1}
 end
 if not state then return {0} end

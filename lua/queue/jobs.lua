@@ -1,7 +1,7 @@
 --- What is known of a job: a hash, and three keys beside it, all of which end together.
 --
 -- root .. 'job:JOB'      hash: state (open, closed, cancelled, ended), total, ok, failed, dropped, tokens, and
---                        what the submitter wrote: priority, level, tenant, submitted_ms, keep_ms, name
+--                        what the submitter wrote: priority, level, tenant, submitted_us, keep_ms, name
 -- root .. 'done:JOB'     string: a bit for each call that has its result, so that none has two
 -- root .. 'results:JOB'  list: result lines, in the order in which calls ended
 
