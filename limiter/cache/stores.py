@@ -7,6 +7,7 @@ more than an answer may have is read. The rest are small scripts (`lua/cache`).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, Protocol
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 from limiter import scripts
 from limiter.cache import layout
 from limiter.cache.shelf import Reply
-from limiter.errors import StoreError
+from limiter.errors import LimiterError, StoreError
 
 Wake = Callable[[str], None]
 Command = tuple[Any, ...]
@@ -58,8 +59,15 @@ def _look_commands(key: str, most: int) -> list[Command]:
 
 
 def _looked(replies: list[Any], most: int) -> tuple[bytes, int]:
-    """Return what a look found; what is no string, or too long, is damaged: b"?" is no entry."""
+    """Return what a look found; what is no string, or too long, is damaged: b"?" is no entry.
+
+    Raises:
+        Exception: the server's, if it says anything else than that it is no string.
+    """
     stored, left_ms = replies
+    for reply in replies:
+        if isinstance(reply, Exception) and not str(reply).startswith("WRONGTYPE"):
+            raise reply
     if isinstance(stored, Exception) or len(stored) > most:
         return b"?", -1
     return stored, left_ms
@@ -108,7 +116,11 @@ class RedisStore:
 
     def look(self, key: str, most: int) -> tuple[bytes, int]:
         """Return an answer and the ms that it lives; one packet."""
-        return _looked(self._send(_look_commands(key, most)), most)
+        replies = self._send(_look_commands(key, most))
+        try:
+            return _looked(replies, most)
+        except self._errors as exc:
+            raise self._translated(exc) from exc
 
     def claim(self, key: str, *asked: Any) -> Reply:
         """Run claim.lua."""
@@ -219,7 +231,11 @@ class AsyncRedisStore:
 
     async def look(self, key: str, most: int) -> tuple[bytes, int]:
         """Return an answer and the ms that it lives; one packet."""
-        return _looked(await self._send(_look_commands(key, most)), most)
+        replies = await self._send(_look_commands(key, most))
+        try:
+            return _looked(replies, most)
+        except self._errors as exc:
+            raise self._translated(exc) from exc
 
     async def claim(self, key: str, *asked: Any) -> Reply:
         """Run claim.lua."""
@@ -272,8 +288,7 @@ class AsyncRedisStore:
                     replies = deque(await self._exchange(commands))
             except self._errors as exc:
                 _fail(jobs, self._translated(exc))
-                if self._revive:
-                    await asyncio.to_thread(self._revive)
+                await self._revived()
             except BaseException as exc:
                 _fail([*jobs, *self._outbox], StoreError(f"The cache was closed: {exc!r:.60}."))
                 self._outbox, self._flight = [], None
@@ -284,6 +299,12 @@ class AsyncRedisStore:
                     if not answered.done():
                         answered.set_result(told)
         self._flight = None
+
+    async def _revived(self) -> None:
+        """Start a server that we are in charge of; those who ask next are told if it does not."""
+        if self._revive:
+            with contextlib.suppress(LimiterError):
+                await asyncio.to_thread(self._revive)
 
     async def _exchange(self, commands: list[Command]) -> list[Any]:
         from redis.exceptions import ResponseError
@@ -318,7 +339,8 @@ class AsyncRedisStore:
     async def figures(self) -> dict[str, int]:
         """Return the counts of the whole fleet."""
         try:
-            found = await self.client.hgetall(layout.FIGURES)
+            async with asyncio.timeout(self._timeout_s):
+                found = await self.client.hgetall(layout.FIGURES)
         except self._errors as exc:
             raise self._translated(exc) from exc
         return {_key(name): int(n) for name, n in found.items()}
