@@ -211,6 +211,10 @@ def test_wrong_shapes_read_as_none(name: str) -> None:
 def test_the_same_envelope_with_right_contents_is_an_entry() -> None:
     """So that it is not the forging that makes them None."""
     assert read(KEY, forged(msgpack.packb(["value", 1, META])), MOST) == Entry("value", 1, *META)
+    small = zlib.compress(msgpack.packb(["value", 1, META]))
+    assert read(KEY, forged(small, coding=1), MOST) == Entry("value", 1, *META)
+    for cut in (small + b"x", small + small, small[:-1]):
+        assert read(KEY, forged(cut, coding=1), MOST) is None
     assert read(KEY, forged(msgpack.packb(["value", 1, META]), coding=2), MOST) is None
     assert read(KEY, forged(msgpack.packb(["value", 1, META]), version=2), MOST) is None
 
@@ -285,6 +289,7 @@ def test_what_is_stored_can_be_read_by_all(size: int, above: int) -> None:
     told = Settings(entry_bytes=most, compress_above=above)
     written = told.written(question(), "json", b"x" * (most + size))
     assert written is None or read(KEY, written[0], most) is not None
+    assert written is None or len(written[0]) <= most  # as much as a look reads
     if size > 0:
         assert written is None
 

@@ -13,12 +13,11 @@ from typing import Any
 
 import pytest
 import redis
-import redis.asyncio
 
 from limiter import scripts
 from limiter.cache import layout
-from limiter.cache.api import AsyncCache
-from tests.cache.conftest import Face, faces, maybe, question, until, waits
+from limiter.cache.api import AsyncCache, Cache
+from tests.cache.conftest import Face, faces, maybe, question, serve, until, waits
 
 pytestmark = pytest.mark.asyncio
 
@@ -155,6 +154,26 @@ async def test_a_cancelled_leader_lets_the_next_one_go(any_url: str, name: str) 
             found, flight = await bob.ask(f"{name}{turns}")
             assert found.how == "lead"
             await bob.leave(flight, failed=False)
+
+
+async def test_an_interrupted_leader_lets_the_next_one_go(
+    any_url: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interrupt that comes with the answer to his claim: he does not know that he leads."""
+    with Cache(any_url, lease=3600) as ann, Cache(any_url, lease=3600) as bob:
+        store = ann._open().store
+        claim = store.claim
+
+        def interrupted(*arguments: Any) -> Any:
+            claim(*arguments)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(store, "claim", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ann.look(question(name), serve)
+        found, flight = bob.look(question(name), serve)
+        assert found.how == "lead"
+        bob.leave(flight)
 
 
 async def test_one_who_gives_up_waiting_leaves_nothing(any_url: str, name: str) -> None:
