@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import redis
-import redis.asyncio
+import redis.asyncio.cluster
+import redis.cluster
 
 from limiter.cache import layout
 from limiter.cache.api import AsyncCache, Cache
@@ -180,18 +181,21 @@ async def test_both_kinds_share_a_store(url: str, name: str) -> None:
 
 
 async def test_a_cluster_has_answers_on_all_nodes(kind: str, binary: str, name: str) -> None:
-    """Answers, flights, wake-ups and figures, whichever node they are on."""
+    """Answers, flights, wake-ups and figures, on whichever node, for a client that decodes as well."""
+    module = redis.cluster if kind == "sync" else redis.asyncio.cluster
     with servers.running(servers.Cluster, binary) as cluster:
+        plain = cluster.url.replace("redis+cluster", "redis")
+        client = module.RedisCluster.from_url(plain, decode_responses=True)
         async with faces(kind, cluster.url) as make:
-            ann, bob = make(lease=3600), make(lease=3600)
+            ann, bob = make(lease=3600), make(lease=3600, url=client)
             for n in range(6):
                 each = f"{name}{n}"
                 _, flight = await ann.ask(each)
                 waiting = asyncio.create_task(bob.ask(each))
                 node = cluster.node_of(layout.flight(question(each).key))
-                with servers.client(node) as client:
+                with servers.client(node) as here:
                     flying = layout.flight(question(each).key)
-                    await until(lambda flying=flying, client=client: len(client.hkeys(flying)) > 2)
+                    await until(lambda flying=flying, here=here: len(here.hkeys(flying)) > 2)
                 await ann.fill(flight, "value", n)
                 assert (await waiting)[0].served == n
             homes = {cluster.node_of(layout.answer(question(f"{name}{n}").key)) for n in range(6)}
@@ -202,3 +206,4 @@ async def test_a_cluster_has_answers_on_all_nodes(kind: str, binary: str, name: 
             await ann.stats()
             assert (await bob.stats()).joins == 6
             assert await bob.clear() == 6
+        await maybe(client.aclose() if kind == "async" else client.close())
