@@ -17,9 +17,9 @@ if redis.call('HGET', flight, 'holder') ~= ARGV[1] then return {0} end
 if ARGV[2] ~= 'alive' then
   local failures = tonumber(redis.call('HGET', flight, 'failures') or 0) or 0
   redis.call('HDEL', flight, 'holder', 'rank')
-  wake(flight, ARGV[4])
-  -- Last, as it is refused where the memory is full.
+  -- Full memory refuses a script's first write only, so that this one is not.
   if ARGV[2] == 'failed' then redis.call('HSET', flight, 'failures', failures + 1) end
+  wake(flight, ARGV[4])
 end
 redis.call('PEXPIRE', flight, ARGV[3])
 return {1}
