@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -73,8 +72,9 @@ class Settings:
         named = self.namespace
         if named is None:
             return None
-        # No name makes the namespace of others: theirs are hexadecimal digits, or "shared".
-        return f"n-{named}" if layout.is_simple(named) else f"n-{keys.keyed(named)}"
+        # No name makes the namespace of others: theirs are hexadecimal digits, or "shared". Nor does one
+        # that looks like what stands for another.
+        return f"n-{named}" if layout.is_simple(named) else f"h-{keys.keyed(named)}"
 
     def question(
         self, method: str, url: str, path: str, headers: Mapping[str, str], body: Any,
@@ -119,16 +119,10 @@ class Settings:
         lifetime_ms = fresh_ms + round(1000 * self.stale_s)
         entry = Entry(kind, data, lifetime_ms, fresh_ms, tokens, dict(headers or {}))
         try:
-            stored = entries.write(question.key, entry, self.compress_above)
+            stored = entries.write(question.key, entry, self.compress_above, self.entry_bytes)
         except (ValueError, TypeError, OverflowError):
             return None
-        # What it unpacks to is bounded like what is stored: nobody else would read it.
-        is_small = len(stored) <= self.entry_bytes and _size(data) <= self.entry_bytes
-        return (stored, lifetime_ms) if is_small else None
-
-
-def _size(data: Any) -> int:
-    return len(data) if isinstance(data, bytes) else len(json.dumps(data, default=str))
+        return stored, lifetime_ms
 
 
 def _check_seconds(name: str, value: object, least: float) -> None:
