@@ -17,7 +17,7 @@ from limiter.cache.entry import read
 from limiter.cache.flights import Flight, Health
 from limiter.cache.looking import Found, Serve
 from limiter.cache.policy import Question
-from limiter.cache.settings import Settings, settings_of
+from limiter.cache.settings import Settings, settings_of, whose_name
 from limiter.cache.stats import CacheStats, Stored
 from limiter.errors import LimiterError
 
@@ -186,7 +186,7 @@ class Cache(_Door):
         """Delete all answers, or those of a namespace; return how many there were. The counts stay."""
         store, number = self._open().store, 0
         for key in list(store.scan()):
-            if namespace is None or key.startswith(f"{namespace}:"):
+            if namespace is None or is_of(key, namespace):
                 store.drop(key)
                 number += 1
         return number
@@ -322,7 +322,7 @@ class AsyncCache(_Door):
         """Delete all answers, or those of a namespace; see `Cache.clear`."""
         store, number = (await self._open()).store, 0
         for key in [key async for key in store.scan()]:
-            if namespace is None or key.startswith(f"{namespace}:"):
+            if namespace is None or is_of(key, namespace):
                 await store.drop(key)
                 number += 1
         return number
@@ -357,6 +357,11 @@ class AsyncCache(_Door):
         trace: TracebackType | None,
     ) -> None:  # fmt: skip
         await self.aclose()
+
+
+def is_of(key: str, namespace: str) -> bool:
+    """Say whether a key is of a namespace: as keys have it, or as `namespace=` was given."""
+    return key.partition(":")[0] in (namespace, whose_name(namespace))
 
 
 def _parts(keys: list[str]) -> list[list[str]]:
