@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
@@ -13,10 +14,10 @@ from typing import Any, Self
 from limiter.cache import opening
 from limiter.cache.driving import AsyncDriver, SyncDriver
 from limiter.cache.entry import read
-from limiter.cache.flights import Flight
+from limiter.cache.flights import Flight, Health
 from limiter.cache.looking import Found, Serve
 from limiter.cache.policy import Question
-from limiter.cache.settings import Settings, settings_of
+from limiter.cache.settings import Settings, settings_of, whose_name
 from limiter.cache.stats import CacheStats, Stored
 from limiter.errors import LimiterError
 
@@ -78,14 +79,35 @@ class Cache(_Door):
     def _adopt(self, url: Any, settings: Settings, twin: AsyncCache | None) -> None:
         opening.check(url)
         self._url, self.settings, self._twin = url, settings, twin
+        self._health = Health()
+        self._begin()
+
+    def _begin(self) -> None:
         self._driver: SyncDriver | None = None
         self._farewell: weakref.finalize[..., Cache] | None = None
-        self._pid, self._lock = os.getpid(), threading.Lock()
+        self._pid, self._lock = os.getpid(), threading.RLock()
+
+    def _opened(self) -> SyncDriver | None:
+        """Return the driver; None: there is no store to be had, which costs nothing for a while."""
+        if self._driver is not None and self._pid == os.getpid():
+            return self._driver
+        if self._pid != os.getpid():
+            self._begin()
+        with self._lock:
+            if not self._health.may_ask(time.monotonic()):
+                return None
+            try:
+                driver = self._open()
+            except LimiterError as exc:
+                self._health.failed(time.monotonic(), exc)
+                return None
+            self._health.fine()
+        return driver
 
     def _open(self) -> SyncDriver:
         if self._pid != os.getpid():
             # A forked child is a process of its own: another owner, other connections.
-            self._driver, self._pid, self._lock = None, os.getpid(), threading.Lock()
+            self._begin()
         if self._driver is None:
             with self._lock:
                 if self._driver is None:
@@ -104,21 +126,19 @@ class Cache(_Door):
             question: see `Settings.question`.
             serve: makes of an entry what is wanted; None: it will not do.
         """
-        try:
-            driver = self._open()
-        except LimiterError as exc:
-            opening.complain(exc)
-            return Found("alone"), None
-        return driver.look(question, serve)
+        driver = self._opened()
+        return (Found("alone"), None) if driver is None else driver.look(question, serve)
 
     def fill(self, flight: Flight, kind: str, data: Any, **more: Any) -> None:
         """Store the answer of a flight; one that is too large is as none. One round trip."""
         written = self.settings.written(flight.question, kind, data, **more)
+        if (driver := self._opened()) is None:
+            return
         if written is None:
-            self._open().figures.count("not_stored")
-            self.leave(flight, failed=True)
+            driver.figures.count("not_stored")
+            driver.leave(flight, failed=True)
         else:
-            self._open().fill(flight, *written)
+            driver.fill(flight, *written)
 
     def leave(self, flight: Flight, *, failed: bool = True) -> None:
         """End a flight without an answer: the next one tries. One round trip, if others may wait.
@@ -128,15 +148,18 @@ class Cache(_Door):
             failed: the call did, or its answer may not be stored: the second time in a row nobody waits
                 any more. False: the caller gave up.
         """
-        self._open().leave(flight, failed=failed)
+        if driver := self._opened():
+            driver.leave(flight, failed=failed)
 
     def leave_now(self, flight: Flight) -> None:
         """End the flight of one who is interrupted."""
-        self._open().leave(flight, failed=False)
+        self.leave(flight, failed=False)
 
     def leave_soon(self, flight: Flight) -> None:
         """End a flight from a finalizer."""
-        self._open().leave_soon(flight)
+        # In a forked child the flight is still its parent's.
+        if (driver := self._driver) and self._pid == os.getpid():
+            driver.leave_soon(flight)
 
     def stats(self) -> CacheStats:
         """Return the counts of the whole fleet, up to a second ago; one round trip."""
@@ -163,7 +186,7 @@ class Cache(_Door):
         """Delete all answers, or those of a namespace; return how many there were. The counts stay."""
         store, number = self._open().store, 0
         for key in list(store.scan()):
-            if namespace is None or key.startswith(f"{namespace}:"):
+            if namespace is None or is_of(key, namespace):
                 store.drop(key)
                 number += 1
         return number
@@ -214,11 +237,28 @@ class AsyncCache(_Door):
         self._drivers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncDriver] = (
             weakref.WeakKeyDictionary()
         )
+        self._health = Health()
+
+    async def _opened(self) -> AsyncDriver | None:
+        """Return the loop's driver; None: see `Cache`."""
+        if driver := self._drivers.get(asyncio.get_running_loop()):
+            return driver
+        if not self._health.may_ask(time.monotonic()):
+            return None
+        try:
+            driver = await self._open()
+        except LimiterError as exc:
+            self._health.failed(time.monotonic(), exc)
+            return None
+        self._health.fine()
+        return driver
 
     async def _open(self) -> AsyncDriver:
         loop = asyncio.get_running_loop()
         driver = self._drivers.get(loop)
         if driver is None:
+            for each in [each for each in self._drivers if each.is_closed()]:
+                self._drivers.pop(each, None)  # it holds its loop, which else would never go
             store = await opening.async_store(self._url, self.settings.timeout_s, id(self))
             driver = AsyncDriver(store, **self._driver_settings())
             driver = self._drivers.setdefault(loop, driver)
@@ -226,17 +266,14 @@ class AsyncCache(_Door):
 
     async def look(self, question: Question, serve: Serve) -> tuple[Found, Flight | None]:
         """Look for an answer, wait for it, or take the task of getting it; see `Cache.look`."""
-        try:
-            driver = await self._open()
-        except LimiterError as exc:
-            opening.complain(exc)
-            return Found("alone"), None
-        return await driver.look(question, serve)
+        driver = await self._opened()
+        return (Found("alone"), None) if driver is None else await driver.look(question, serve)
 
     async def fill(self, flight: Flight, kind: str, data: Any, **more: Any) -> None:
         """Store the answer of a flight; see `Cache.fill`."""
         written = self.settings.written(flight.question, kind, data, **more)
-        driver = await self._open()
+        if (driver := await self._opened()) is None:
+            return
         if written is None:
             driver.figures.count("not_stored")
             await driver.leave(flight, failed=True)
@@ -245,7 +282,8 @@ class AsyncCache(_Door):
 
     async def leave(self, flight: Flight, *, failed: bool = True) -> None:
         """End a flight without an answer; see `Cache.leave`."""
-        await (await self._open()).leave(flight, failed=failed)
+        if driver := await self._opened():
+            await driver.leave(flight, failed=failed)
 
     def leave_now(self, flight: Flight) -> None:
         """End the flight of one who is interrupted, without waiting."""
@@ -284,7 +322,7 @@ class AsyncCache(_Door):
         """Delete all answers, or those of a namespace; see `Cache.clear`."""
         store, number = (await self._open()).store, 0
         for key in [key async for key in store.scan()]:
-            if namespace is None or key.startswith(f"{namespace}:"):
+            if namespace is None or is_of(key, namespace):
                 await store.drop(key)
                 number += 1
         return number
@@ -319,6 +357,11 @@ class AsyncCache(_Door):
         trace: TracebackType | None,
     ) -> None:  # fmt: skip
         await self.aclose()
+
+
+def is_of(key: str, namespace: str) -> bool:
+    """Say whether a key is of a namespace: as keys have it, or as `namespace=` was given."""
+    return key.partition(":")[0] in (namespace, whose_name(namespace))
 
 
 def _parts(keys: list[str]) -> list[list[str]]:

@@ -20,7 +20,7 @@ from limiter.cache import layout
 from limiter.cache.flights import FLUSH_S, Figures, Flight, Health
 from limiter.cache.looking import Ask, Claimant, Found, Look, Serve, Wait
 from limiter.cache.policy import Question
-from limiter.errors import ScriptError
+from limiter.errors import LimiterError, ScriptError
 from limiter.shells.keeper import Keeper
 from limiter.shells.memory import now_us
 
@@ -70,10 +70,10 @@ class _Driver:
 
     def _failed(self, error: Exception) -> None:
         self.figures.count("errors")
-        if isinstance(error, ScriptError):
-            self._health.refused(error)
-        else:
+        if isinstance(error, LimiterError) and not isinstance(error, ScriptError):
             self._health.failed(time.monotonic(), error)
+        else:
+            self._health.refused(time.monotonic(), error)
 
     def _land(self, flight: Flight, state: str) -> bool:
         """End a flight; say whether the store must hear of it."""
@@ -96,6 +96,12 @@ class _Driver:
         if self._led:
             pauses.append(max(0.0, self._next_renewal - time.monotonic()))
         return min(pauses, default=None)
+
+    def _is_first_to_wait(self) -> bool:
+        """Say whether the channel is to be listened to now; to one of all threads."""
+        with self._lock:
+            was_heard, self._is_heard = self._is_heard, True
+        return not was_heard
 
     def _wake(self, key: str) -> None:
         """Let those who wait for a key ask again; "" means: all."""
@@ -132,7 +138,6 @@ class SyncDriver(_Driver):
             return Found("alone"), None
         try:
             found = self._run(question.key, steps)
-            self._health.fine()
         except Exception as exc:  # noqa: BLE001 - whatever it is, the call goes on without a cache
             self._failed(exc)
             return Found("alone"), None
@@ -156,13 +161,13 @@ class SyncDriver(_Driver):
                 match wanted:
                     case Ask(verb, arguments):
                         answer = getattr(self.store, verb)(*arguments)
+                        self._health.fine()
                     case Wait(seconds):
                         answer = self._wait(event, seconds)
 
     def _wait(self, event: threading.Event, seconds: float) -> float:
         began = time.monotonic()
-        if not self._is_heard:
-            self._is_heard = True
+        if self._is_first_to_wait():
             self.store.listen(self._channel, self._wake)
         event.wait(seconds)
         event.clear()
@@ -209,16 +214,16 @@ class SyncDriver(_Driver):
             self._keeper.mind(now_us() + int(pause_s * 1e6))
 
     def _keep(self) -> int | None:
-        for flight in self._due(time.monotonic()):
-            with contextlib.suppress(Exception):  # its lease ends, if that goes on
+        with contextlib.suppress(Exception):  # the leases end, if that goes on
+            for flight in self._due(time.monotonic()):
                 self.store.leave(flight.question.key, flight.id, "alive", self._lease_ms)
         self.flush()
         pause_s = self._pause_s()
         return None if pause_s is None else now_us() + int(pause_s * 1e6)
 
     def flush(self) -> None:
-        """Tell the fleet what was counted; what cannot be told is forgotten."""
-        if (counts := self.figures.taken()) and self._health.may_ask(time.monotonic()):
+        """Tell the fleet what was counted, when the store is there; what was lost on the way is lost."""
+        if not self._health.is_away and (counts := self.figures.taken()):
             with contextlib.suppress(Exception):
                 self.store.add(counts)
 
@@ -247,7 +252,6 @@ class AsyncDriver(_Driver):
             return Found("alone"), None
         try:
             found = await self._run(question.key, steps)
-            self._health.fine()
         except Exception as exc:  # noqa: BLE001 - whatever it is, the call goes on without a cache
             self._failed(exc)
             return Found("alone"), None
@@ -271,13 +275,13 @@ class AsyncDriver(_Driver):
                 match wanted:
                     case Ask(verb, arguments):
                         answer = await getattr(self.store, verb)(*arguments)
+                        self._health.fine()
                     case Wait(seconds):
                         answer = await self._wait(event, seconds)
 
     async def _wait(self, event: asyncio.Event, seconds: float) -> float:
         began = time.monotonic()
-        if not self._is_heard:
-            self._is_heard = True
+        if self._is_first_to_wait():
             self.store.listen(self._channel, self._hear)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -352,8 +356,8 @@ class AsyncDriver(_Driver):
         await self.flush()
 
     async def flush(self) -> None:
-        """Tell the fleet what was counted; what cannot be told is forgotten."""
-        if (counts := self.figures.taken()) and self._health.may_ask(time.monotonic()):
+        """Tell the fleet what was counted; see `SyncDriver.flush`."""
+        if not self._health.is_away and (counts := self.figures.taken()):
             with contextlib.suppress(Exception):
                 await self.store.add(counts)
 

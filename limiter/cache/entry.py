@@ -24,6 +24,7 @@ VERSION = 1
 HEAD_BYTES = 18
 _CHECK_BYTES = 16
 _PLAIN, _ZLIB = 0, 1
+_COUNT_MAX = 2**53  # far above any, and exact in whatever adds them up
 
 KINDS = ("json", "sse", "value", "items")
 
@@ -50,14 +51,25 @@ class Entry:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-def write(key: str, entry: Entry, compress_above: int) -> bytes:
-    """Return an entry as it is stored under `key`.
+def write(key: str, entry: Entry, compress_above: int, most: int) -> bytes:
+    """Return an entry as it is stored under `key`; `read` returns an equal one.
+
+    Args:
+        key: whose it is.
+        entry: what it holds.
+        compress_above: bytes from which on it is compressed.
+        most: bytes that it may have, as it is stored and as it is unpacked.
 
     Raises:
-        ValueError, TypeError, OverflowError: a value in it is none that msgpack has.
+        ValueError, TypeError, OverflowError: it is too large, or a value in it would not come back as
+            it is: a tuple, an object, a number as a key.
     """
     meta = [entry.lifetime_ms, entry.fresh_ms, entry.tokens, entry.headers]
-    packed: bytes = msgpack.packb([entry.kind, entry.data, meta])
+    packed: bytes = msgpack.packb([entry.kind, entry.data, meta], strict_types=True)
+    if HEAD_BYTES + len(packed) > most:
+        raise ValueError(f"{len(packed)} bytes, and an entry may have {most}")
+    if _entry(_unpacked(packed)) is None:
+        raise ValueError("not what an entry is made of")
     coding = _PLAIN
     if len(packed) > compress_above:
         small = zlib.compress(packed, 6)
@@ -76,7 +88,7 @@ def read(key: str, stored: bytes, most: int) -> Entry | None:
         most: bytes that it may unpack to.
     """
     head, check, packed = stored[:2], stored[2:HEAD_BYTES], stored[HEAD_BYTES:]
-    if len(stored) <= HEAD_BYTES or head[0] != VERSION:
+    if len(stored) <= HEAD_BYTES or head[0] != VERSION or head[1] not in (_PLAIN, _ZLIB):
         return None
     if not hmac.compare_digest(check, _check(key, head, packed)):
         return None
@@ -84,11 +96,23 @@ def read(key: str, stored: bytes, most: int) -> Entry | None:
     if plain is None or len(plain) > most:
         return None
     try:
-        # Lengths that are claimed are bounded by what is there: unpackb takes no more.
-        found = msgpack.unpackb(plain, strict_map_key=True, ext_hook=_refuse)
-    except ValueError:  # all of msgpack's own errors are, UnicodeDecodeError too
+        return _entry(_unpacked(plain))
+    except (ValueError, msgpack.OutOfData):  # UnicodeDecodeError and StackError are ValueErrors
         return None
-    return _entry(found)
+
+
+def _unpacked(plain: bytes) -> object:
+    """Undo msgpack.
+
+    What is claimed is walked through before anything is made of it: an array that says it has a million
+    elements would be allocated before the first one is missed, and another within it, and so on.
+    """
+    walker = msgpack.Unpacker(max_buffer_size=len(plain))
+    walker.feed(plain)
+    walker.skip()
+    # A timestamp is an extension that no hook sees; so there may be none that has a length.
+    found: object = msgpack.unpackb(plain, strict_map_key=True, ext_hook=_refuse, max_ext_len=0)
+    return found
 
 
 def _refuse(code: int, data: bytes) -> object:
@@ -119,7 +143,7 @@ def _entry(found: Any) -> Entry | None:
             counts = (lifetime_ms, fresh_ms, tokens)
         case _:
             return None
-    are_counts = all(type(n) is int and n >= 0 for n in counts)
+    are_counts = all(type(n) is int and 0 <= n < _COUNT_MAX for n in counts)
     are_texts = all(isinstance(text, str) for pair in headers.items() for text in pair)
     is_body = isinstance(data, bytes) or kind not in {"json", "sse"}
     is_list = isinstance(data, list) or kind != "items"

@@ -16,6 +16,7 @@ log = logging.getLogger("limiter")
 
 FLUSH_S = 1.0
 _AWAY_S, _AWAY_MAX_S = 0.5, 30.0
+_REFUSED_S = 60.0
 
 
 @dataclass(slots=True, eq=False)
@@ -83,6 +84,12 @@ class Health:
         self._pause_s = _AWAY_S
         self._until = 0.0
         self._is_away = False
+        self._refused_until = 0.0
+
+    @property
+    def is_away(self) -> bool:
+        """Say whether it did not answer the last time."""
+        return self._is_away
 
     def may_ask(self, now: float) -> bool:
         """Say whether to ask the store; while it is away, one at a time tries."""
@@ -101,10 +108,14 @@ class Health:
         self._until = now + self._pause_s * random.uniform(0.5, 1.0)
         self._pause_s = min(_AWAY_MAX_S, 2 * self._pause_s)
 
-    def refused(self, error: Any) -> None:
-        """Note that it answered, and not as we asked: full, or of another mind; said once."""
-        if not self._is_away:
+    def refused(self, now: float, error: Any) -> None:
+        """Note that it answered, and not as we asked: full, or of another mind; said once a minute.
+
+        It may still tell what it has: so it is asked again, and an answer in between ends nothing.
+        """
+        if now >= self._refused_until:
             log.warning("The cache does not do what it is asked: %s", error)
+            self._refused_until = now + _REFUSED_S
 
     def fine(self) -> None:
         """Note that it answered."""

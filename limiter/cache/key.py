@@ -75,12 +75,16 @@ def request_key(
         namespace: of whom the answers are; None: of the request's credential.
         ignore: further fields of the body, and headers, that change nothing; `*` stands for any text.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        query = parse_qsl(parts.query, keep_blank_values=True)
+    except ValueError:
+        return None
     if endpoint(parts.path) not in CACHEABLE or not _is_repeatable(body):
         return None
-    query = parse_qsl(parts.query, keep_blank_values=True)
+    user, _, host = parts.netloc.rpartition("@")
     form = {
-        "url": f"{parts.scheme}://{parts.netloc.rpartition('@')[2].lower()}{parts.path}",
+        "url": f"{parts.scheme}://{host.lower()}{parts.path}",
         "query": sorted([name, value] for name, value in query if name not in _CREDENTIAL_QUERIES),
         "headers": _relevant_headers(headers, ignore),
         "body": {name: body[name] for name in body if _counts(name, ignore)},
@@ -88,7 +92,8 @@ def request_key(
     digest = _digest(form)
     if digest is None:
         return None
-    return f"{namespace_of(headers, query) if namespace is None else namespace}:{digest}"
+    whose = namespace_of(headers, query, user) if namespace is None else namespace
+    return f"{whose}:{digest}"
 
 
 def call_key(name: str, arguments: Mapping[str, Any], namespace: str, version: str = "") -> str:
@@ -97,7 +102,7 @@ def call_key(name: str, arguments: Mapping[str, Any], namespace: str, version: s
     Raises:
         ConfigError: an argument is nothing that JSON has; names it.
     """
-    plain = {each: _plain(value) for each, value in arguments.items()}
+    plain = {each: _as_json(value) for each, value in arguments.items()}
     digest = _digest({"function": name, "version": version, "arguments": plain})
     if digest is None:
         odd = [each for each, value in plain.items() if _digest({"value": value}) is None]
@@ -110,7 +115,9 @@ def call_key(name: str, arguments: Mapping[str, Any], namespace: str, version: s
     return f"{namespace}:{digest}"
 
 
-def namespace_of(headers: Mapping[str, str], query: Iterable[tuple[str, str]] = ()) -> str:
+def namespace_of(
+    headers: Mapping[str, str], query: Iterable[tuple[str, str]] = (), user: str = ""
+) -> str:
     """Return 32 hex digits for the credential of a request, from which nobody gets it back.
 
     HMAC-SHA256 of a constant under the credential: whoever reads the cache's keys learns neither the
@@ -119,6 +126,7 @@ def namespace_of(headers: Mapping[str, str], query: Iterable[tuple[str, str]] = 
     low = {name.lower(): value for name, value in headers.items()}
     told = {name: _credential(name, low[name]) for name in _CREDENTIALS if name in low}
     told |= {f"?{name}": value for name, value in query if name in _CREDENTIAL_QUERIES}
+    told |= {"@": user}  # of the URL itself, `https://user:password@host`
     told = {name: value for name, value in told.items() if value}
     return keyed(json.dumps(told, sort_keys=True) if told else "")
 
@@ -144,7 +152,9 @@ def _is_repeatable(body: Mapping[str, Any]) -> bool:
     return not (body.get("background") or body.get("conversation"))
 
 
-def _counts(name: str, ignore: Collection[str]) -> bool:
+def _counts(name: object, ignore: Collection[str]) -> bool:
+    if not isinstance(name, str):  # which has no form, so that the whole has none
+        return True
     return name not in BESIDE_THE_POINT and not _matches(name, ignore)
 
 
@@ -176,6 +186,13 @@ def _digest(form: Mapping[str, Any]) -> str | None:
     except (rfc8785.CanonicalizationError, RecursionError, UnicodeError, TypeError, ValueError):
         return None
     return hashlib.sha256(canonical).hexdigest()
+
+
+def _as_json(value: Any) -> Any:
+    try:
+        return _plain(value)
+    except RecursionError:  # it holds itself; so it has no form
+        return value
 
 
 def _plain(value: Any) -> Any:

@@ -21,7 +21,7 @@ from typing import Any, Literal, NamedTuple
 from limiter.cache import entry as entries
 from limiter.cache.entry import Entry
 from limiter.cache.policy import Question
-from limiter.cache.shelf import HIT, LEAD, PASS
+from limiter.cache.shelf import GONE, HIT, LEAD, PASS
 
 How = Literal["hit", "join", "stale", "lead", "alone"]
 
@@ -97,10 +97,16 @@ class Look:
 
     def __init__(self, question: Question, who: Claimant, serve: Serve, count: Count) -> None:
         self._question, self._who, self._serve, self._count = question, who, serve, count
-        self._seen = b""
+        self._seen, self._bytes = b"", 0
 
     def steps(self) -> Steps:
         """Ask."""
+        found = yield from self._asked()
+        if found.entry is not None:
+            self._count("bytes_served", self._bytes)
+        return found
+
+    def _asked(self) -> Steps:
         key = self._question.key
         if self._question.control.reads:
             stored, left_ms = yield Ask("look", (key, self._who.most))
@@ -114,7 +120,7 @@ class Look:
 
     def _weigh(self, stored: bytes, left_ms: int) -> Generator[Ask, Any, Found | None]:
         """Say what a stored answer is good for; None: for nothing, it is as if it were not there."""
-        if not stored:
+        if not stored or left_ms == GONE:
             return None
         self._seen = stored[: entries.HEAD_BYTES]
         entry = entries.read(self._question.key, stored, self._who.most)
@@ -127,10 +133,15 @@ class Look:
         wanted_s = self._question.control.ttl_s
         if wanted_s is not None and age_ms > wanted_s * 1000:
             return None
-        served = self._serve(entry)
+        try:
+            served = self._serve(entry)
+        except Exception:  # noqa: BLE001 - whole, and yet nothing that the caller can read
+            self._count("corrupt")
+            yield Ask("drop", (self._question.key,))
+            return None
         if served is None:
             return None
-        self._count("bytes_served", len(stored))
+        self._bytes = len(stored)
         how: How = "hit" if age_ms <= entry.fresh_ms else "stale"
         return Found(how, served, entry, age_ms / 1000)
 
@@ -139,7 +150,7 @@ class Look:
         reply = yield self._asking("")
         if reply[0] == HIT:
             newer = yield from self._weigh(*reply[1:])
-            if newer is not None and newer.how == "hit":
+            if newer is not None:
                 return newer
         return found._replace(leads=reply[0] == LEAD)
 

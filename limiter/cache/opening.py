@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import logging
 import os
 from collections.abc import Hashable
 from typing import Any
@@ -13,11 +12,7 @@ from limiter.cache.memory import AsyncMemoryStore, MemoryStore
 from limiter.errors import ConfigError
 from limiter.shells import connect
 
-log = logging.getLogger("limiter")
-
 VARIABLE = "LIMITER_CACHE_URL"
-
-_complained: set[str] = set()
 
 
 def check(url: Any) -> None:
@@ -62,13 +57,6 @@ def leave(url: Any, user: Hashable) -> None:
         from limiter.shells import embedded
 
         embedded.leave(user)
-
-
-def complain(error: Exception) -> None:
-    """Say once that there is no cache to be had, and why."""
-    if str(error) not in _complained and len(_complained) < 100:
-        _complained.add(str(error))
-        log.warning("The cache cannot be opened, so calls go without it: %s", error)
 
 
 def sync_store(url: Any, timeout_s: float, user: Hashable) -> Any:

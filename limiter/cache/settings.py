@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import json
+import logging
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +17,8 @@ from limiter.cache.entry import Entry
 from limiter.cache.policy import Cacheable, Question, is_complete, is_deterministic
 from limiter.errors import ConfigError
 from limiter.providers.endpoints import endpoint
+
+log = logging.getLogger("limiter")
 
 TTL_S, LEASE_S, TIMEOUT_S = 3600.0, 5.0, 0.5
 ENTRY_BYTES = 2**20
@@ -70,11 +72,7 @@ class Settings:
     def _whose(self) -> str | None:
         if self.shared:
             return keys.SHARED
-        named = self.namespace
-        if named is None:
-            return None
-        # No name makes the namespace of others: theirs are hexadecimal digits, or "shared".
-        return f"n-{named}" if layout.is_simple(named) else f"n-{keys.keyed(named)}"
+        return None if self.namespace is None else whose_name(self.namespace)
 
     def question(
         self, method: str, url: str, path: str, headers: Mapping[str, str], body: Any,
@@ -102,7 +100,14 @@ class Settings:
     def _wants(self, path: str, body: Mapping[str, Any], answer: Mapping[str, Any] | None) -> bool:
         if self.deterministic and not is_deterministic(endpoint(path), body):
             return False
-        return self.cacheable is None or bool(self.cacheable(body, answer))
+        if self.cacheable is None:
+            return True
+        try:
+            return bool(self.cacheable(body, answer))
+        except Exception:
+            # The call is as good as ever; what becomes of its answer nobody has said.
+            log.exception("cacheable= raised, so the answer is not cached.")
+            return False
 
     def is_kept(self, question: Question, answer: Mapping[str, Any]) -> bool:
         """Say whether an answer may be stored."""
@@ -119,16 +124,19 @@ class Settings:
         lifetime_ms = fresh_ms + round(1000 * self.stale_s)
         entry = Entry(kind, data, lifetime_ms, fresh_ms, tokens, dict(headers or {}))
         try:
-            stored = entries.write(question.key, entry, self.compress_above)
+            stored = entries.write(question.key, entry, self.compress_above, self.entry_bytes)
         except (ValueError, TypeError, OverflowError):
             return None
-        # What it unpacks to is bounded like what is stored: nobody else would read it.
-        is_small = len(stored) <= self.entry_bytes and _size(data) <= self.entry_bytes
-        return (stored, lifetime_ms) if is_small else None
+        return stored, lifetime_ms
 
 
-def _size(data: Any) -> int:
-    return len(data) if isinstance(data, bytes) else len(json.dumps(data, default=str))
+def whose_name(namespace: str) -> str:
+    """Return what stands in keys for a namespace that the caller named.
+
+    No name makes the namespace of others: theirs are hexadecimal digits, or "shared". Nor does one that
+    looks like what stands for another.
+    """
+    return f"n-{namespace}" if layout.is_simple(namespace) else f"h-{keys.keyed(namespace)}"
 
 
 def _check_seconds(name: str, value: object, least: float) -> None:

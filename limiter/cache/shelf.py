@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 HIT, LEAD, WAIT, PASS = 1, 2, 3, 4
 FAILURES_MAX = 2
+GONE = -2  # the time to live of what is not there, as Redis says it
 
 Reply = list[int | bytes]
 
@@ -46,7 +47,7 @@ class Shelf:
             self.drop(key)
             found = None
         if found is None or len(found[0]) > most:
-            return b"", -2
+            return b"", GONE
         self._answers.move_to_end(key)
         return found[0], found[1] - now_ms
 

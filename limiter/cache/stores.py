@@ -6,21 +6,14 @@ more than an answer may have is read. The rest are small scripts (`lua/cache`).
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, Protocol
 
-from limiter import scripts
 from limiter.cache import layout
 from limiter.cache.shelf import Reply
-from limiter.errors import StoreError
+from limiter.shells.scripted import AsyncCommands, Command, Commands, Radio, checked
 
 Wake = Callable[[str], None]
-Command = tuple[Any, ...]
-
-_PACKET_MAX = 64  # jobs: a hit may be a megabyte, and the first ones should not wait for all
-_NEVER_DECODE = {"NEVER_DECODE": True}  # a client of the caller's may have decode_responses=True
 
 
 class Store(Protocol):
@@ -58,31 +51,33 @@ def _look_commands(key: str, most: int) -> list[Command]:
 
 
 def _looked(replies: list[Any], most: int) -> tuple[bytes, int]:
-    """Return what a look found; what is no string, or too long, is damaged: b"?" is no entry."""
+    """Return what a look found; what is no string, or too long, is damaged: b"?" is no entry.
+
+    Raises:
+        StoreError: the server says anything else than that it is no string.
+    """
     stored, left_ms = replies
+    for reply in replies:
+        if isinstance(reply, Exception) and not str(reply).startswith("WRONGTYPE"):
+            checked(reply)
     if isinstance(stored, Exception) or len(stored) > most:
         return b"?", -1
     return stored, left_ms
 
 
-def _call(name: str, key: str, *arguments: Any) -> tuple[scripts.Script, tuple[Any, ...]]:
-    """Return a script, and its keys and arguments behind their number."""
-    keys = [layout.answer(key), layout.flight(key)]
-    keys = keys[1:] if name == "leave" else keys
-    return scripts.load(f"cache/{name}"), (len(keys), *keys, *arguments)
+def _keys(key: str) -> list[str]:
+    return [layout.answer(key), layout.flight(key)]
 
 
-def _is_unknown(error: Exception) -> bool:
-    return str(error).startswith("NOSCRIPT") or type(error).__name__ == "NoScriptError"
+def _figures(reply: Any) -> dict[str, int]:
+    found = checked(reply)
+    pairs = (
+        found.items() if isinstance(found, Mapping) else zip(found[::2], found[1::2], strict=True)
+    )
+    return {_text(name): int(n) for name, n in pairs}
 
 
-def _fail(jobs: list[tuple[list[Command], asyncio.Future[list[Any]]]], error: Exception) -> None:
-    for _, answered in jobs:
-        if not answered.done():
-            answered.set_exception(error)
-
-
-def _key(data: Any) -> str:
+def _text(data: Any) -> str:
     return data.decode("utf-8", "replace") if isinstance(data, bytes) else str(data)
 
 
@@ -98,111 +93,68 @@ class RedisStore:
     def __init__(
         self, client: Any, *, owned: bool = True, revive: Callable[[], object] | None = None
     ) -> None:
-        from limiter.shells import redis_store
-
-        self._redis = redis_store.RedisStore(client, owned=owned, revive=revive)
-        self._errors, self._translated = redis_store.FOREIGN, redis_store.translated
-        self._revive = revive
+        self._commands = Commands(client, owned=owned, revive=revive)
         self.client = client
         self._listener: Any = None
 
     def look(self, key: str, most: int) -> tuple[bytes, int]:
         """Return an answer and the ms that it lives; one packet."""
-        return _looked(self._send(_look_commands(key, most)), most)
+        return _looked(self._commands.send(_look_commands(key, most)), most)
 
     def claim(self, key: str, *asked: Any) -> Reply:
         """Run claim.lua."""
-        reply: Reply = self._run("claim", key, *asked)
+        reply: Reply = self._commands.run("cache/claim", _keys(key), *asked)
         return reply
 
     def fill(self, key: str, answer: bytes, lifetime_ms: int) -> None:
         """Run fill.lua."""
-        self._run("fill", key, answer, lifetime_ms, key)
+        self._commands.run("cache/fill", _keys(key), answer, lifetime_ms, key)
 
     def leave(self, key: str, id_: str, how: str, lease_ms: int) -> None:
         """Run leave.lua."""
-        self._run("leave", key, id_, how, lease_ms, key)
+        self._commands.run("cache/leave", _keys(key)[1:], id_, how, lease_ms, key)
 
     def drop(self, key: str) -> None:
         """Delete an answer."""
-        self._send([("UNLINK", layout.answer(key))])
+        self._commands.send([("UNLINK", layout.answer(key))])
 
     def add(self, counts: Mapping[str, int]) -> None:
         """Add to the figures; one packet."""
-        self._send([("HINCRBY", layout.FIGURES, name, n) for name, n in counts.items()])
-
-    def _run(self, name: str, key: str, *arguments: Any) -> Any:
-        script, rest = _call(name, key, *arguments)
-        (reply,) = self._send([("EVALSHA", script.sha, *rest)])
-        if isinstance(reply, Exception) and _is_unknown(reply):
-            (reply,) = self._send([("EVAL", script.source, *rest)])
-        if isinstance(reply, Exception):
-            raise self._translated(reply) from reply
-        return reply
-
-    def _send(self, commands: list[Command]) -> list[Any]:
-        """Send commands in one packet; return the replies, an error of the server's among them."""
-        from redis.exceptions import ResponseError
-
-        def told(read: Callable[..., Any], *command: Any, **options: Any) -> Any:
-            try:
-                return read(*command, **options)
-            except ResponseError as exc:
-                return exc
-
-        try:
-            if self._redis.sharded:
-                execute = self.client.execute_command
-                return [told(execute, *each, **_NEVER_DECODE) for each in commands]
-            with self._redis.lane() as connection:
-                packed = b"".join(connection.pack_commands(commands))
-                connection.send_packed_command((packed,), check_health=False)
-                return [told(connection.read_response, disable_decoding=True) for _ in commands]
-        except self._errors as exc:
-            if self._revive:
-                self._revive()
-            raise self._translated(exc) from exc
+        self._commands.send([("HINCRBY", layout.FIGURES, name, n) for name, n in counts.items()])
 
     def listen(self, channel: str, wake: Wake) -> None:
         """Hear what comes on a channel, in a thread."""
         from limiter.shells.listen import Listener
 
         if self._listener is None:
-            radio: Any = _Radio(self.client, sharded=self._redis.sharded, is_async=False)
-            self._listener = Listener(radio, lambda _, data: wake(_key(data)), lambda _: wake(""))
+            radio: Any = Radio(self.client, is_cluster=self._commands.is_cluster, is_async=False)
+            self._listener = Listener(radio, lambda _, data: wake(_text(data)), lambda _: wake(""))
         self._listener.subscribe(channel)
 
     def figures(self) -> dict[str, int]:
         """Return the counts of the whole fleet."""
-        try:
-            found = self.client.hgetall(layout.FIGURES)
-        except self._errors as exc:
-            raise self._translated(exc) from exc
-        return {_key(name): int(n) for name, n in found.items()}
+        return _figures(self._commands.one("HGETALL", layout.FIGURES))
 
     def scan(self) -> Iterator[str]:
         """List whose answers are kept; a scan."""
-        try:
-            for name in self.client.scan_iter(match=layout.ANSWERS, count=1000):
-                if (key := layout.key_of(_key(name))) is not None:
-                    yield key
-        except self._errors as exc:
-            raise self._translated(exc) from exc
+        for name in self._commands.scan(layout.ANSWERS):
+            if (key := layout.key_of(name)) is not None:
+                yield key
 
     def sizes(self, keys: list[str]) -> list[int]:
         """Return the bytes of answers; 0 for those that are gone; one packet."""
-        found = self._send([("STRLEN", layout.answer(key)) for key in keys])
+        found = self._commands.send([("STRLEN", layout.answer(key)) for key in keys])
         return [n if isinstance(n, int) else 0 for n in found]
 
     def clear_figures(self) -> None:
         """Begin to count anew."""
-        self._send([("UNLINK", layout.FIGURES)])
+        self._commands.send([("UNLINK", layout.FIGURES)])
 
     def close(self) -> None:
         """Close the connections that we keep."""
         if self._listener:
             self._listener.close()
-        self._redis.close()
+        self._commands.close()
 
 
 class AsyncRedisStore:
@@ -212,174 +164,68 @@ class AsyncRedisStore:
         self, client: Any, timeout_s: float, *,
         owned: bool = True, revive: Callable[[], object] | None = None,
     ) -> None:  # fmt: skip
-        from limiter.shells import redis_store
-
-        self._redis = redis_store.AsyncRedisStore(client, timeout_s, owned=owned, revive=revive)
-        self._errors, self._translated = redis_store.FOREIGN, redis_store.translated
-        self._revive, self._timeout_s = revive, timeout_s
+        self._commands = AsyncCommands(client, timeout_s, owned=owned, revive=revive)
         self.client = client
         self._listener: Any = None
-        self._outbox: list[tuple[list[Command], asyncio.Future[list[Any]]]] = []
-        self._flight: asyncio.Task[None] | None = None
 
     async def look(self, key: str, most: int) -> tuple[bytes, int]:
         """Return an answer and the ms that it lives; one packet."""
-        return _looked(await self._send(_look_commands(key, most)), most)
+        return _looked(await self._commands.send(_look_commands(key, most)), most)
 
     async def claim(self, key: str, *asked: Any) -> Reply:
         """Run claim.lua."""
-        reply: Reply = await self._run("claim", key, *asked)
+        reply: Reply = await self._commands.run("cache/claim", _keys(key), *asked)
         return reply
 
     async def fill(self, key: str, answer: bytes, lifetime_ms: int) -> None:
         """Run fill.lua."""
-        await self._run("fill", key, answer, lifetime_ms, key)
+        await self._commands.run("cache/fill", _keys(key), answer, lifetime_ms, key)
 
     async def leave(self, key: str, id_: str, how: str, lease_ms: int) -> None:
         """Run leave.lua."""
-        await self._run("leave", key, id_, how, lease_ms, key)
+        await self._commands.run("cache/leave", _keys(key)[1:], id_, how, lease_ms, key)
 
     async def drop(self, key: str) -> None:
         """Delete an answer."""
-        await self._send([("UNLINK", layout.answer(key))])
+        await self._commands.send([("UNLINK", layout.answer(key))])
 
     async def add(self, counts: Mapping[str, int]) -> None:
         """Add to the figures; one packet."""
-        await self._send([("HINCRBY", layout.FIGURES, name, n) for name, n in counts.items()])
-
-    async def _run(self, name: str, key: str, *arguments: Any) -> Any:
-        script, rest = _call(name, key, *arguments)
-        (reply,) = await self._send([("EVALSHA", script.sha, *rest)])
-        if isinstance(reply, Exception) and _is_unknown(reply):
-            (reply,) = await self._send([("EVAL", script.source, *rest)])
-        if isinstance(reply, Exception):
-            raise self._translated(reply) from reply
-        return reply
-
-    async def _send(self, commands: list[Command]) -> list[Any]:
-        """Send commands with whatever is ready in this turn of the loop, in one packet.
-
-        A caller who is cancelled tears nothing apart: the packet is a task's of our own.
-        """
-        answered = asyncio.get_running_loop().create_future()
-        self._outbox.append((commands, answered))
-        if self._flight is None:
-            self._flight = asyncio.create_task(self._fly())
-        replies: list[Any] = await answered
-        return replies
-
-    async def _fly(self) -> None:
-        while self._outbox:
-            jobs, self._outbox = self._outbox[:_PACKET_MAX], self._outbox[_PACKET_MAX:]
-            commands = [command for job, _ in jobs for command in job]
-            try:
-                async with asyncio.timeout(self._timeout_s):
-                    replies = deque(await self._exchange(commands))
-            except self._errors as exc:
-                _fail(jobs, self._translated(exc))
-                if self._revive:
-                    await asyncio.to_thread(self._revive)
-            except BaseException as exc:
-                _fail([*jobs, *self._outbox], StoreError(f"The cache was closed: {exc!r:.60}."))
-                self._outbox, self._flight = [], None
-                raise
-            else:
-                for job, answered in jobs:
-                    told = [replies.popleft() for _ in job]
-                    if not answered.done():
-                        answered.set_result(told)
-        self._flight = None
-
-    async def _exchange(self, commands: list[Command]) -> list[Any]:
-        from redis.exceptions import ResponseError
-
-        async def told(reading: Any) -> Any:
-            try:
-                return await reading
-            except ResponseError as exc:
-                return exc
-
-        if self._redis.sharded:
-            execute = self.client.execute_command
-            return [await told(execute(*each, **_NEVER_DECODE)) for each in commands]
-        async with self._redis.lane() as connection:
-            packed = b"".join(connection.pack_commands(commands))
-            await connection.send_packed_command((packed,), check_health=False)
-            read = connection.read_response
-            never = float("inf")  # the timeout is around it
-            return [await told(read(disable_decoding=True, timeout=never)) for _ in commands]
+        commands = [("HINCRBY", layout.FIGURES, name, n) for name, n in counts.items()]
+        await self._commands.send(commands)
 
     def listen(self, channel: str, wake: Wake) -> None:
         """Hear what comes on a channel, in a task."""
         from limiter.shells.listen import AsyncListener
 
         if self._listener is None:
-            radio: Any = _Radio(self.client, sharded=self._redis.sharded, is_async=True)
+            radio: Any = Radio(self.client, is_cluster=self._commands.is_cluster, is_async=True)
             self._listener = AsyncListener(
-                radio, lambda _, data: wake(_key(data)), lambda _: wake("")
+                radio, lambda _, data: wake(_text(data)), lambda _: wake("")
             )
         self._listener.subscribe(channel)
 
     async def figures(self) -> dict[str, int]:
         """Return the counts of the whole fleet."""
-        try:
-            found = await self.client.hgetall(layout.FIGURES)
-        except self._errors as exc:
-            raise self._translated(exc) from exc
-        return {_key(name): int(n) for name, n in found.items()}
+        return _figures(await self._commands.one("HGETALL", layout.FIGURES))
 
     async def scan(self) -> AsyncIterator[str]:
         """List whose answers are kept; a scan."""
-        try:
-            async for name in self.client.scan_iter(match=layout.ANSWERS, count=1000):
-                if (key := layout.key_of(_key(name))) is not None:
-                    yield key
-        except self._errors as exc:
-            raise self._translated(exc) from exc
+        async for name in self._commands.scan(layout.ANSWERS):
+            if (key := layout.key_of(name)) is not None:
+                yield key
 
     async def sizes(self, keys: list[str]) -> list[int]:
         """Return the bytes of answers; 0 for those that are gone; one packet."""
-        found = await self._send([("STRLEN", layout.answer(key)) for key in keys])
+        found = await self._commands.send([("STRLEN", layout.answer(key)) for key in keys])
         return [n if isinstance(n, int) else 0 for n in found]
 
     async def clear_figures(self) -> None:
         """Begin to count anew."""
-        await self._send([("UNLINK", layout.FIGURES)])
+        await self._commands.send([("UNLINK", layout.FIGURES)])
 
     async def close(self) -> None:
         """Send what is left, close the connections that we keep."""
-        if self._flight:
-            await asyncio.wait([self._flight])
         if self._listener:
             await self._listener.close()
-        await self._redis.close()
-
-
-class _Radio:
-    """Be what a listener needs of a store; wake-ups of the cache are plain pub/sub, in a cluster too.
-
-    Their channels are a process's, in no slot of a key: PUBLISH reaches all nodes, but is sent only where
-    somebody waits.
-    """
-
-    sharded = False
-
-    def __init__(self, client: Any, *, sharded: bool, is_async: bool) -> None:
-        self._client, self._is_cluster, self._is_async = client, sharded, is_async
-
-    def home(self, _channel: str) -> None:
-        """Return no node: any will do."""
-
-    def find_nodes(self) -> Any:
-        """Do nothing: a lost node is replaced by asking the client for one."""
-        return asyncio.sleep(0) if self._is_async else None
-
-    def pubsub(self, _node: Any) -> Any:
-        """Make a subscription connection."""
-        from limiter.shells import connect
-
-        if not self._is_cluster:
-            return self._client.pubsub()
-        node = self._client.get_default_node()
-        return (connect.async_node(node) if self._is_async
-                else connect.sync_node(self._client, node)).pubsub()  # fmt: skip
+        await self._commands.close()

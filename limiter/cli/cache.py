@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from limiter.cache import Cache, CacheStats, Stored
+from limiter.cache.api import is_of
 from limiter.cli.typed import AsJson
 from limiter.errors import ConfigError
 
@@ -94,7 +95,7 @@ def show(
         found = []
         for name in cache.keys():  # noqa: SIM118 - it is no mapping
             is_meant = key is None or name.startswith(key) or name.partition(":")[2].startswith(key)
-            is_theirs = namespace is None or name.startswith(f"{namespace}:")
+            is_theirs = namespace is None or is_of(name, namespace)
             if is_meant and is_theirs and (stored := cache.peek(name)) is not None:
                 found.append(stored)
                 if len(found) >= limit:

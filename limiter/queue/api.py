@@ -100,7 +100,8 @@ class Queue(_Door):
                 case Ask(command, key, arguments):
                     answer = self._open().one(command, self.root + key, *arguments)
                 case Scan(key):
-                    answer = self._open().names(self.root + key)
+                    names = self._open().scan(f"{self.root}{key}*")
+                    answer = [name.removeprefix(self.root + key) for name in names]
                 case Pause(seconds):
                     answer = seconds
                     time.sleep(seconds)
@@ -260,7 +261,8 @@ class AsyncQueue(_Door):
                 case Ask(command, key, arguments):
                     answer = await (await self._open()).one(command, self.root + key, *arguments)
                 case Scan(key):
-                    answer = await (await self._open()).names(self.root + key)
+                    names = (await self._open()).scan(f"{self.root}{key}*")
+                    answer = [name.removeprefix(self.root + key) async for name in names]
                 case Pause(seconds):
                     answer = seconds
                     await asyncio.sleep(seconds)

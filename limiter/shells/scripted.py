@@ -7,15 +7,15 @@ bytes, whatever the client decodes. Raises this package's errors only.
 from __future__ import annotations
 
 import asyncio
-import re
+import contextlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 from redis.exceptions import ResponseError
 
 from limiter import scripts
-from limiter.errors import StoreError
+from limiter.errors import LimiterError, StoreError
 from limiter.shells import redis_store
 from limiter.shells.redis_store import FOREIGN, translated
 
@@ -39,14 +39,15 @@ def _is_unknown(reply: Any) -> bool:
     return str(reply).startswith("NOSCRIPT") or type(reply).__name__ == "NoScriptError"
 
 
-def _checked(reply: Any) -> Any:
+def checked(reply: Any) -> Any:
+    """Return a reply.
+
+    Raises:
+        StoreError: it is an error of the server's.
+    """
     if isinstance(reply, Exception):
         raise translated(reply) from reply
     return reply
-
-
-def _literal(text: str) -> str:
-    return re.sub(r"([*?\[\]\\])", r"\\\1", text)
 
 
 def _text(name: Any) -> str:
@@ -74,7 +75,7 @@ class Commands:
         (reply,) = self.send([("EVALSHA", script.sha, *rest)])
         if _is_unknown(reply):
             (reply,) = self.send([("EVAL", script.source, *rest)])
-        return _checked(reply)
+        return checked(reply)
 
     def send(self, commands: list[Command]) -> list[Any]:
         """Send commands in one packet; return the replies, an error of the server's among them."""
@@ -101,13 +102,13 @@ class Commands:
     def one(self, *command: Any) -> Any:
         """Send one command; return its reply."""
         (reply,) = self.send([command])
-        return _checked(reply)
+        return checked(reply)
 
-    def names(self, beginning: str) -> list[str]:
-        """List the keys that begin so, by what follows; a scan, for people."""
+    def scan(self, pattern: str) -> Iterator[str]:
+        """List the keys that a pattern covers; a scan, for people."""
         try:
-            found = self.client.scan_iter(match=f"{_literal(beginning)}*", count=1000)
-            return sorted(_text(name).removeprefix(beginning) for name in found)
+            for name in self.client.scan_iter(match=pattern, count=1000):
+                yield _text(name)
         except FOREIGN as exc:
             raise translated(exc) from exc
 
@@ -139,12 +140,12 @@ class AsyncCommands:
         (reply,) = await self.send([("EVALSHA", script.sha, *rest)])
         if _is_unknown(reply):
             (reply,) = await self.send([("EVAL", script.source, *rest)])
-        return _checked(reply)
+        return checked(reply)
 
     async def one(self, *command: Any) -> Any:
         """Send one command; return its reply."""
         (reply,) = await self.send([command])
-        return _checked(reply)
+        return checked(reply)
 
     async def send(self, commands: list[Command]) -> list[Any]:
         """Send commands in one packet; return the replies, an error of the server's among them."""
@@ -164,8 +165,7 @@ class AsyncCommands:
                     replies = deque(await self._exchange(commands))
             except FOREIGN as exc:
                 _fail(jobs, translated(exc))
-                if self._revive:
-                    await asyncio.to_thread(self._revive)
+                await self._revived()
             except BaseException as exc:
                 _fail(
                     [*jobs, *self._outbox], StoreError(f"The connection was closed: {exc!r:.60}.")
@@ -178,6 +178,12 @@ class AsyncCommands:
                     if not answered.done():
                         answered.set_result(told)
         self._flight = None
+
+    async def _revived(self) -> None:
+        """Start a server that we are in charge of; those who ask next are told if it does not."""
+        if self._revive:
+            with contextlib.suppress(LimiterError):
+                await asyncio.to_thread(self._revive)
 
     async def _exchange(self, commands: list[Command]) -> list[Any]:
         async def told(reading: Any) -> Any:
@@ -196,11 +202,11 @@ class AsyncCommands:
             never = float("inf")  # the timeout is around it
             return [await told(read(disable_decoding=True, timeout=never)) for _ in commands]
 
-    async def names(self, beginning: str) -> list[str]:
-        """List the keys that begin so, by what follows; a scan, for people."""
+    async def scan(self, pattern: str) -> AsyncIterator[str]:
+        """List the keys that a pattern covers; a scan, for people."""
         try:
-            found = self.client.scan_iter(match=f"{_literal(beginning)}*", count=1000)
-            return sorted([_text(name).removeprefix(beginning) async for name in found])
+            async for name in self.client.scan_iter(match=pattern, count=1000):
+                yield _text(name)
         except FOREIGN as exc:
             raise translated(exc) from exc
 

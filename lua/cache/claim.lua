@@ -34,6 +34,9 @@ if size > 0 and size <= tonumber(ARGV[5]) then
   end
 end
 
+-- Ours end by themselves: one that does not would be waited for without end.
+if redis.call('PTTL', flight) == -1 then redis.call('PEXPIRE', flight, ARGV[4]) end
+
 local held = redis.call('HMGET', flight, 'holder', 'rank', 'failures')
 local holder, failures = held[1], tonumber(held[3] or 0) or 0
 if failures >= 2 then return {4} end

@@ -11,7 +11,9 @@
 --@include cache/owned
 --@include cache/wake
 drop_foreign(KEYS[2], 'hash')
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+-- Where the memory is full those who wait are not left to wait for nothing.
+local stored = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 wake(KEYS[2], ARGV[3])
 redis.call('DEL', KEYS[2])
+if stored.err then return stored end
 return {1}

@@ -15,8 +15,10 @@ local flight = KEYS[1]
 drop_foreign(flight, 'hash')
 if redis.call('HGET', flight, 'holder') ~= ARGV[1] then return {0} end
 if ARGV[2] ~= 'alive' then
+  local failures = tonumber(redis.call('HGET', flight, 'failures') or 0) or 0
   redis.call('HDEL', flight, 'holder', 'rank')
-  if ARGV[2] == 'failed' then redis.call('HINCRBY', flight, 'failures', 1) end
+  -- Full memory refuses a script's first write only, so that this one is not.
+  if ARGV[2] == 'failed' then redis.call('HSET', flight, 'failures', failures + 1) end
   wake(flight, ARGV[4])
 end
 redis.call('PEXPIRE', flight, ARGV[3])

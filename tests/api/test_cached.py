@@ -456,7 +456,7 @@ def test_what_is_stored_comes_back_as_it_was(value):
 
     try:
         entry = Entry("value", packed(value), 2, 1)
-        stored = write("k", entry, 10)
+        stored = write("k", entry, 10, 10**6)
     except (NotStorable, UnicodeError):
         return  # half a surrogate pair
     found = read("k", stored, 10**6)

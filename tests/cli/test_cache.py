@@ -70,7 +70,7 @@ def test_answers_are_listed_and_shown(place, capsys):
 
 def test_answers_are_deleted(place, capsys):
     """All of them, or a namespace's; the counts where that is asked for."""
-    assert "1 answers" in run(capsys, "cache", "clear", "--namespace", "n-two", "--url", place)[1]
+    assert "1 answers" in run(capsys, "cache", "clear", "--namespace", "two", "--url", place)[1]
     assert "2 answers" in run(capsys, "cache", "clear", "--stats", "--url", place)[1]
     told = json.loads(run(capsys, "cache", "stats", "--url", place, "--json")[1])
     assert (told["answers"], told["hits"]) == (0, 0)

@@ -250,6 +250,16 @@ def test_the_policy_of_the_caller_decides(caller, scripted):
     assert seen == [(HELLO, None), (HELLO, 20), (HELLO, None), (HELLO, 21), (HELLO, None)]
 
 
+def test_a_policy_that_raises_costs_nobody_an_answer(caller, scripted, caplog):
+    """It is logged, and nothing is cached."""
+    own = Cache(f"memory://{uuid.uuid4()}", cacheable=lambda *_: 1 / 0)
+    server = scripted(whole(completion(20)))
+    client = caller.client(server.base_url, cache=own)
+    assert caller.chat(client) == caller.chat(client)
+    assert len(server.requests) == 2
+    assert "cacheable= raised" in caplog.text
+
+
 def test_only_what_is_asked_to_be_the_same_where_that_is_wanted(caller, scripted):
     """`deterministic=True`: temperature 0, or a seed."""
     own = Cache(f"memory://{uuid.uuid4()}", deterministic=True)
