@@ -229,13 +229,17 @@ class AsyncQueue(_Door):
     def __init__(self, url: Any = None, **options: Any) -> None:
         super().__init__(url, **options)
         self._commands: Any = None
+        self._opening = asyncio.Lock()
 
     async def _open(self) -> Any:
         if self._commands is None:
             from limiter.shells.scripted import AsyncCommands
 
-            client, revive, owned = await opening.async_client(self._url, TIMEOUT_S, id(self))
-            self._commands = AsyncCommands(client, TIMEOUT_S, owned=owned, revive=revive)
+            async with self._opening:
+                if self._commands is None:
+                    opened = await opening.async_client(self._url, TIMEOUT_S, id(self))
+                    client, revive, owned = opened
+                    self._commands = AsyncCommands(client, TIMEOUT_S, owned=owned, revive=revive)
         return self._commands
 
     async def radio(self) -> Any:

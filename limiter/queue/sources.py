@@ -5,7 +5,7 @@ Whatever the broker, jobs and results are in the limiter's Redis (`lua/queue`); 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from limiter.bulk.calls import Ended
@@ -29,8 +29,8 @@ class Source(Protocol):
     async def finish(self, taken: Taken, ended: Ended) -> bool:
         """Store a call's result, then let it go; say whether it was the first one."""
 
-    async def give_back(self, taken: Taken) -> None:
-        """Put a call back where it came from, at the head: it was not made."""
+    async def give_back(self, taken: Sequence[Taken]) -> None:
+        """Put calls back where they came from, at the head: they were not made."""
 
     async def put_off(self, taken: Taken, seconds: float) -> None:
         """Put a call back for later."""
@@ -62,9 +62,9 @@ class RedisSource:
         """Store a call's result and let it go, in one step; one round trip."""
         return await self._queue.do(ops.finish_gen(taken, ended.line, ended.tokens, ok=ended.ok))
 
-    async def give_back(self, taken: Taken) -> None:
-        """Put a call back at the head of its line."""
-        await self._queue.do(ops.back_gen([taken.call.id], "back"))
+    async def give_back(self, taken: Sequence[Taken]) -> None:
+        """Put calls back at the heads of their lines."""
+        await self._queue.do(ops.back_gen([each.call.id for each in taken], "back"))
 
     async def put_off(self, taken: Taken, seconds: float) -> None:
         """Put a call back for later."""

@@ -30,6 +30,7 @@ LEASE_S, TRIES, GRACE_S = 30.0, 5, 30.0
 _LOOK_S = 1.0  # a wake-up may be lost; and calls whose worker was lost wake nobody
 _LATER_S = 15.0
 _BACKOFF_S, _BACKOFF_MAX_S = 0.1, 5.0
+_FAREWELL_S = 5.0
 # Ends of a call that are nobody's fault but the moment's: it is put off.
 _PUT_OFF = frozenset({"CircuitOpen"})
 
@@ -63,6 +64,8 @@ class Worker:
         self._holding: Holding[asyncio.Task[None]] = Holding(concurrency)
         self._lease_s, self._told = lease, ended
         self._tasks: dict[asyncio.Task[None], Taken] = {}
+        self._returned: list[Taken] = []
+        self._returning: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._is_stopping = False
         self._caller: Caller | None = None
@@ -120,23 +123,31 @@ class Worker:
         return _LOOK_S if due_s is None else min(_LOOK_S, due_s + 0.01)
 
     def _forget(self, task: asyncio.Task[None]) -> None:
-        self._tasks.pop(task, None)
+        """See to a call that is over; one that was cancelled, maybe before it began, goes back."""
+        taken = self._tasks.pop(task)
         self._holding.ended(task)
         self._changed.set()
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled():
+            self._returned.append(taken)
+            if self._returning is None:
+                self._returning = asyncio.create_task(self._give_back())
+        elif (error := task.exception()) is not None:
             log.error("A defect of the worker: %r", error, exc_info=error)
 
+    async def _give_back(self) -> None:
+        """Give calls back together, so that they stand in their line as they did."""
+        await asyncio.sleep(0)  # until all that were cancelled at once are here
+        returned, self._returned, self._returning = self._returned, [], None
+        await self._quietly(self._source.give_back(returned))
+
     async def _make(self, taken: Taken) -> None:
-        """Make one call and store its result; cancelled, it goes back to the head of its line."""
+        """Make one call and store its result."""
         call = taken.call
         assert self._caller is not None
         try:
             ended = await self._caller.run(
                 call.number, call.line, priority=call.priority or None, tenant=taken.tenant or None
             )
-        except asyncio.CancelledError:
-            await asyncio.shield(self._quietly(self._source.give_back(taken)))
-            raise
         except Exception as exc:  # noqa: BLE001 - one call must not end the others
             ended = _defect(call, exc)
         if ended.code in _PUT_OFF:
@@ -167,7 +178,10 @@ class Worker:
         for task in left:
             task.cancel()
         if left:
-            await asyncio.wait(left, timeout=5)
+            await asyncio.wait(left, timeout=_FAREWELL_S)
+        await asyncio.sleep(0)  # until those that were cancelled are seen to
+        if self._returning:
+            await asyncio.wait([self._returning], timeout=_FAREWELL_S)
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask until there is an answer: a store that is away comes back, and every verb may be repeated."""

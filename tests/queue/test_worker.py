@@ -55,7 +55,7 @@ async def until(holds) -> None:
 class Serving:
     """Run a worker in the background."""
 
-    def __init__(self, url: str, name: str, concurrency: int, grace: float = 20.0) -> None:
+    def __init__(self, url: str, name: str, concurrency: int, grace: float = 0.0) -> None:
         self.queue = AsyncQueue(url, name=name)
         self.worker = Worker(RedisSource(self.queue, 3600, 3), concurrency=concurrency, lease=3600)
         self.line = Line(self.worker)
@@ -106,7 +106,7 @@ def test_a_worker_that_is_stopped_gives_back_what_waits(any_url, bench):
     """What is under way ends and has its result; what waits is the next one's, as if never taken."""
 
     async def story():
-        async with Serving(any_url, bench.queue.name, concurrency=10) as serving:
+        async with Serving(any_url, bench.queue.name, concurrency=10, grace=20.0) as serving:
             job = await serving.queue.submit([body(name) for name in "abc"])
             await until(lambda: len(serving.line.asked) == 2)
             serving.line.grant("a")
@@ -124,7 +124,7 @@ def test_what_does_not_end_in_time_goes_back_too(any_url, bench):
     """A call may be made twice; it is never lost."""
 
     async def story():
-        async with Serving(any_url, bench.queue.name, concurrency=10, grace=0.0) as serving:
+        async with Serving(any_url, bench.queue.name, concurrency=10) as serving:
             await serving.queue.submit([body("a")])
             await until(lambda: serving.line.asked == ["a"])
             serving.line.grant("a")
