@@ -117,10 +117,7 @@ class Recorder:
         if self._is_lost:
             return None
         question, body = self.flight.question, bytes(self._body)
-        if self._tap:
-            answer = replay.assemble(question.endpoint, body) if self._tap.done else None
-        else:
-            answer = parsed(body)
+        answer = replay.assemble(question.endpoint, body) if self._tap else parsed(body)
         if answer is None or not self._settings.is_kept(question, answer):
             return None
         tokens = charged_tokens(self._profile, answer)
