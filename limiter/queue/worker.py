@@ -67,7 +67,7 @@ class Worker:
         self._returned: list[Taken] = []
         self._returning: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
-        self._is_stopping = False
+        self._is_stopping = self._is_away = False
         self._caller: Caller | None = None
 
     def granted(self) -> None:
@@ -188,13 +188,20 @@ class Worker:
         pause_s = _BACKOFF_S
         while True:
             try:
-                return await ask()
+                answer = await ask()
             except StoreError as exc:
                 if not exc.retry:
                     raise
-                log.warning("The queue does not answer, trying again: %s", exc)
+                if not self._is_away:
+                    log.warning("The queue does not answer, and is asked until it does: %s", exc)
+                self._is_away = True
                 await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
                 pause_s = min(_BACKOFF_MAX_S, 2 * pause_s)
+            else:
+                if self._is_away:
+                    log.warning("The queue is back.")
+                self._is_away = False
+                return answer
 
 
 def _defect(call: Queued, exc: Exception) -> Ended:
