@@ -559,9 +559,14 @@ def test_a_block_that_raises_stores_nothing(line, name, cache):
 
 def test_a_block_that_settles_and_then_raises_stores_nothing(line, name, cache):
     """What went wrong may be the answer."""
-    with pytest.raises(ValueError, match="no"), line.reserve(name, cache=cache, body=BODY) as r:
-        r.settle(chat())
-        raise ValueError("no")
+
+    def settle_and_raise():
+        with line.reserve(name, cache=cache, body=BODY) as r:
+            r.settle(chat())
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        settle_and_raise()
     with line.reserve(name, cache=cache, body=BODY) as r:
         assert r.answer is None
         r.settle(chat())
