@@ -250,6 +250,20 @@ def test_what_is_said_to_a_recorded_generator_reaches_it(cache):
     assert heard[0] == "word"
 
 
+def test_a_generator_that_returns_a_value_is_not_stored(cache):
+    """The value would be lost."""
+    work = Counting(lambda: None)
+
+    @cached(cache)
+    def items():
+        work()
+        yield 1
+        return "end"
+
+    assert list(items()) == list(items()) == [1]
+    assert work.calls == 2
+
+
 # --- together ---------------------------------------------------------------------------------
 
 
@@ -412,7 +426,7 @@ def test_the_sdk_s_objects_come_back_as_they_were(value, cache):
     )
 
 
-def test_a_class_of_the_caller_s_comes_back_where_it_is_annotated(cache):
+def test_a_class_of_the_caller_s_comes_back_where_it_is_annotated(cache, caplog):
     """Its name alone makes no object: the store could name any class there is."""
     work = Counting(lambda: None)
 
@@ -431,6 +445,7 @@ def test_a_class_of_the_caller_s_comes_back_where_it_is_annotated(cache):
     assert work.calls == 1
     silent(), silent()
     assert work.calls == 3
+    assert "annotated to return it" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["os.system", "subprocess.Popen", "openai.OpenAI", "openai.nowhere.X",
@@ -542,6 +557,21 @@ def test_a_block_that_raises_stores_nothing(line, name, cache):
         r.settle(chat())
 
 
+def test_a_block_that_settles_and_then_raises_stores_nothing(line, name, cache):
+    """What went wrong may be the answer."""
+
+    def settle_and_raise():
+        with line.reserve(name, cache=cache, body=BODY) as r:
+            r.settle(chat())
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        settle_and_raise()
+    with line.reserve(name, cache=cache, body=BODY) as r:
+        assert r.answer is None
+        r.settle(chat())
+
+
 def test_tenants_do_not_share_answers(line, name, cache):
     """One tenant never reads another's."""
     for tenant, has_answer in (("a", False), ("b", False), ("a", True)):
@@ -610,6 +640,13 @@ def test_a_limited_function_s_tenants_do_not_share_results(line, name, cache):
     for who in ("a", "b", "a", "b"):
         ask("x", who)
     assert work.calls == 2
+
+    def plain():
+        return work()
+
+    for tenant in ("a", "b", "a"):
+        limiter.rate_limited(name, limiter=line, cache=cache, cost=1, tenant=tenant)(plain)()
+    assert work.calls == 4
 
 
 def test_a_decorator_s_cache_is_a_cache(line, name):
