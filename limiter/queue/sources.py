@@ -32,8 +32,8 @@ class Source(Protocol):
     async def give_back(self, taken: Sequence[Taken]) -> None:
         """Put calls back where they came from, at the head: they were not made."""
 
-    async def put_off(self, taken: Taken, seconds: float) -> None:
-        """Put a call back for later."""
+    async def put_off(self, taken: Taken, _ended: Ended, seconds: float) -> None:
+        """Put a call back for later that ended as it did by the fault of the moment."""
 
     async def renew(self, held: Iterable[Taken]) -> None:
         """Say that these calls are still being made."""
@@ -66,7 +66,7 @@ class RedisSource:
         """Put calls back at the heads of their lines."""
         await self._queue.do(ops.back_gen([each.call.id for each in taken], "back"))
 
-    async def put_off(self, taken: Taken, seconds: float) -> None:
+    async def put_off(self, taken: Taken, _ended: Ended, seconds: float) -> None:
         """Put a call back for later."""
         await self._queue.do(ops.back_gen([taken.call.id], "later", int(seconds * 1000)))
 

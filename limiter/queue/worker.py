@@ -82,12 +82,18 @@ class Worker:
         self._is_stopping = True
         self._changed.set()
 
-    async def run(self, caller: Caller, grace: float = GRACE_S) -> None:
+    def abandon(self) -> None:
+        """End now: what is under way goes back, too."""
+        self.stop()
+        for task in self._tasks:
+            task.cancel()
+
+    async def run(self, caller: Caller, grace: float | None = GRACE_S) -> None:
         """Work until `stop`.
 
         Args:
             caller: makes the calls; it was given `self.granted`.
-            grace: seconds that calls under way have to finish then.
+            grace: seconds that calls under way have to finish then; None: as long as it takes.
         """
         self._caller = caller
         renewing = asyncio.create_task(self._renew())
@@ -152,7 +158,7 @@ class Worker:
             ended = _defect(call, exc)
         if ended.code in _PUT_OFF:
             later_s = _LATER_S * random.uniform(0.5, 1.5)
-            await self._quietly(self._source.put_off(taken, later_s))
+            await self._quietly(self._source.put_off(taken, ended, later_s))
             return
         # What was made is stored, whatever becomes of this worker meanwhile.
         finish = self._patiently(lambda: self._source.finish(taken, ended))
@@ -168,7 +174,7 @@ class Worker:
             await asyncio.sleep(self._lease_s / 3)
             await self._quietly(self._source.renew(list(self._tasks.values())))
 
-    async def _leave(self, grace_s: float) -> None:
+    async def _leave(self, grace_s: float | None) -> None:
         """Give back what waits, wait for what is under way, then give that back, too."""
         for task in self._holding.waiting:
             task.cancel()
@@ -206,5 +212,5 @@ class Worker:
 
 def _defect(call: Queued, exc: Exception) -> Ended:
     error = {"code": type(exc).__name__, "message": f"A defect: {exc!r}"}
-    line = {"custom_id": call.custom_id, "response": None, "error": error}
+    line = {"custom_id": call.custom_id or None, "response": None, "error": error}
     return Ended(ok=False, line=json.dumps(line).encode() + b"\n", code=error["code"])
