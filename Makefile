@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 LEVEL  ?= dev
 PROCESSES ?= 4
 
-.PHONY: help setup run test lint types contracts sequences bench feedback cache prompts clean
+.PHONY: help setup run test lint types contracts sequences bench feedback cache queue prompts clean
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort
 
@@ -51,6 +51,9 @@ feedback: $(VENV)/.dev ## measure a fleet that hears the provider: changes, brak
 
 cache: $(VENV)/.dev ## measure what the cache saves and what a hit costs (GSM8K=FILE: bulk runs, too)
 	$(BIN)/python -m benchmarks.cache $(if $(GSM8K),--gsm8k $(GSM8K))
+
+queue: $(VENV)/.dev ## measure the queue: urgent calls, memory, overhead (GSM8K=FILE: everything once, workers killed)
+	$(BIN)/python -m benchmarks.queue $(if $(GSM8K),--gsm8k $(GSM8K))
 
 prompts: $(VENV)/.dev ## measure what the prompt toolbox saves on real texts (TEXTS="FILE …": more of them)
 	$(BIN)/python -m benchmarks.prompts $(TEXTS)

@@ -138,7 +138,7 @@ def _plain(plan: Plan, function: Callable[..., Any]) -> Callable[..., Any]:
                 with r.answered_by(plan.provider):
                     result = function(*args, **kwargs)
                     late = r.hear(result, always=plan.retry is not None)
-                    r.settle(**plan.end(r, _told(result)))
+                    r.settle(**plan.end(r, told(result)))
             except Exception as exc:
                 pause_s = tries.pause_s(r, exc)
                 if pause_s is None:
@@ -163,7 +163,7 @@ def _coroutine(plan: Plan, function: Callable[..., Any]) -> Callable[..., Any]:
                 async with r.answered_by(plan.provider):
                     result = await function(*args, **kwargs)
                     late = r.hear(result, always=plan.retry is not None)
-                    await r.settle(**plan.end(r, _told(result)))
+                    await r.settle(**plan.end(r, told(result)))
             except Exception as exc:
                 pause_s = tries.pause_s(r, exc)
                 if pause_s is None:
@@ -177,7 +177,8 @@ def _coroutine(plan: Plan, function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _told(result: object) -> Usage | None:
+def told(result: object) -> Usage | None:
+    """Return the usage that a function's result tells, None where it tells none."""
     # A number that a function returns is its result, not its usage.
     return None if isinstance(result, (int, float)) else usage_of(payload_of(result))
 
@@ -191,7 +192,7 @@ class _Watch:
         self.has_delivered = False
 
     def see(self, item: Any) -> Any:
-        self.usage = _told(item) or self.usage
+        self.usage = told(item) or self.usage
         self.has_delivered = True
         return item
 

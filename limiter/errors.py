@@ -7,7 +7,8 @@
     │   ├── LineFull           … and as many wait for it as may
     │   ├── WaitTimeout        … and was not within the caller's patience
     │   ├── CircuitOpen        … because calls on the quota fail, whoever makes them
-    │   └── RetriesSpent       … for another attempt: too many of the fleet's calls are repeats
+    │   ├── RetriesSpent       … for another attempt: too many of the fleet's calls are repeats
+    │   └── QueueFull          … in a queue: as many calls wait there as may
     ├── CallFailed             the caller: every attempt that was worth it has failed
     ├── ReservationError       the caller: a reservation was used against its life cycle
     └── StoreError             the operator: Redis is away or refuses
@@ -102,6 +103,14 @@ class RetriesSpent(LimitExceeded):
 
     Attributes:
         wait_s: None: it grows with the calls that succeed.
+    """
+
+
+class QueueFull(LimitExceeded):
+    """Say that as many calls wait in a queue as may.
+
+    Attributes:
+        waiting: how many wait. put: how many of the job's calls are in.
     """
 
 

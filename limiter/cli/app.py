@@ -12,10 +12,10 @@ import typer
 
 import limiter
 from limiter import config
-from limiter.cli import options, source, typed
+from limiter.bulk.settings import Settings, written
+from limiter.cli import options, queues, source, typed
 from limiter.cli.cache import app as cache_app
 from limiter.cli.quotas import app as quota_app
-from limiter.cli.settings import Settings, written
 from limiter.cli.typed import AsJson, File, Url
 from limiter.core.priority import check_tenant
 from limiter.errors import ConfigError, LimiterError
@@ -249,3 +249,6 @@ def optimize(
 
     steps = optimizing.steps(compact, fit)
     raise typer.Exit(optimizing.optimize(file, steps, model, output, force=force, as_json=as_json))
+
+
+queues.register(app)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from limiter.cli.settings import Settings
+from limiter.bulk.settings import Settings
 from limiter.cli.source import Work
 from limiter.cli.worker import frame, frames
 

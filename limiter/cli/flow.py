@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from limiter.cli.settings import Settings
+from limiter.bulk.settings import Settings
 from limiter.core import definition, layout, ops
 from limiter.core.definition import Definition
 from limiter.core.ops import Found

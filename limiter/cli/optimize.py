@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from limiter.cli.lines import encode
+from limiter.bulk.lines import encode
 from limiter.errors import ConfigError
 from limiter.prompts import Savings, compact, cut_text, optimize_body
 from limiter.prompts.counting import DEFAULT_MODEL

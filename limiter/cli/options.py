@@ -14,7 +14,7 @@ from limiter.core.quota import Burst, Quota
 from limiter.errors import ConfigError
 
 if TYPE_CHECKING:
-    from limiter.cli.settings import Settings
+    from limiter.bulk.settings import Settings
     from limiter.config import Config
 
 OPENAI_URL = "https://api.openai.com/v1"

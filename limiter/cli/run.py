@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limiter.api import AsyncLimiter
+from limiter.bulk import answers
+from limiter.bulk.settings import Settings
 from limiter.cli import flow, progress, report, results, source
 from limiter.cli.fleet import Fleet, FleetLostError
 from limiter.cli.ids import IdTable
-from limiter.cli.settings import Settings
 from limiter.cli.source import Work
 from limiter.cli.tally import Spending, Tally
 from limiter.errors import ConfigError, LimiterError
@@ -143,7 +144,7 @@ class Run:
     def _complain(self, number: int, custom_id: str | None, code: str, message: str) -> None:
         """Note a line that cannot be called; its output line is its only trace beside this."""
         text = f"{self._job.source}:{number} {message}"
-        self._errors.append(results.failure(custom_id, code, text))
+        self._errors.append(answers.failure(custom_id, code, text))
         self._say_error(number, message)
 
     def _say_error(self, number: int, message: str) -> None:

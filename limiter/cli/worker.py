@@ -19,13 +19,18 @@ import signal
 import socket
 import sys
 import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
 import msgpack
 
-from limiter.cli import results
-from limiter.cli.settings import Settings
+from limiter.bulk.calls import Ended
+from limiter.bulk.settings import Settings
+from limiter.queue.layout import Queued, Taken
+from limiter.queue.ops import Want
+from limiter.queue.worker import Worker
 
 MAX_FRAME_BYTES = 2**31 - 1
 _CHUNK_BYTES = 2**18
@@ -46,36 +51,67 @@ def frame(*parts: Any) -> bytes:
     return packed
 
 
-class Worker:
-    """Take lines from the parent, and give it their results."""
+class Pipe:
+    """Be the source of a worker whose calls are lines that its parent hands over.
+
+    The parent knows which lines are here, so nothing is given back to it: what has no result when this
+    process ends is another's. The order is the parent's, too; all lines have one priority.
+    """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._stopping = asyncio.Event()
+        self._lines: deque[Taken] = deque()
+        self._changed: Callable[[], None] = lambda: None
 
     def report(self, *parts: Any) -> None:
         """Tell the parent; what waits to be sent is bounded by the lines that it handed over."""
         if not self._writer.is_closing():
             self._writer.write(frame(*parts))
 
+    async def take(self, want: Want) -> tuple[float | None, list[Taken]]:
+        """Take lines that are here."""
+        room = min(want.most, want.levels.get(0, want.each), len(self._lines))
+        return None, [self._lines.popleft() for _ in range(room if want.above is None else 0)]
+
+    async def finish(self, taken: Taken, ended: Ended) -> bool:
+        """Tell a line's result."""
+        self.report("done", taken.call.number, ended.ok, ended.line)
+        return True
+
+    async def give_back(self, taken: Sequence[Taken]) -> None:
+        """Do nothing: the parent has the lines still."""
+
+    async def put_off(self, taken: Taken, ended: Ended, _seconds: float) -> None:
+        """Tell a line's result: another run does it again."""
+        await self.finish(taken, ended)
+
+    async def renew(self, held: Iterable[Taken]) -> None:
+        """Do nothing: the parent sees when this process ends."""
+
+    async def listen(self, changed: Callable[[], None]) -> Pipe:
+        """Call `changed` when there are lines."""
+        self._changed = changed
+        return self
+
+    async def close(self) -> None:
+        """Do nothing: the socket is closed at the end."""
+
     async def serve(self) -> None:
         """Work until the parent has gone, or has said stop and the calls under way have ended."""
         from limiter.api import AsyncLimiter
-        from limiter.cli.calls import Caller
+        from limiter.bulk.calls import Caller
 
         incoming = self._frames()
         settings = Settings.from_dict((await anext(incoming))[1])
         quotas = settings.declared().values()
         limiter = AsyncLimiter(settings.url, quotas=quotas, lease=LEASE_S)
-        self._caller = Caller(settings, limiter, self.report)
-        async with limiter, self._caller:
+        worker = Worker(self, concurrency=settings.concurrency, lease=LEASE_S)
+        caller = Caller(settings, limiter, self.report, worker.granted)
+        async with limiter, caller:
             self.report("ready")
-            reading = asyncio.create_task(self._read(incoming))
-            await self._stopping.wait()
-            if self._tasks:
-                await asyncio.wait(self._tasks)
+            reading = asyncio.create_task(self._read(incoming, worker))
+            await worker.run(caller, grace=None)
             reading.cancel()
 
     async def _frames(self) -> Any:
@@ -87,40 +123,25 @@ class Worker:
                 for parts in unpacker:
                     yield parts
 
-    async def _read(self, incoming: Any) -> None:
-        """Do what the parent says; once it is gone, cancel everything."""
+    async def _read(self, incoming: Any, worker: Worker) -> None:
+        """Do what the parent says; once it is gone, end everything."""
         async for kind, *parts in incoming:
-            match kind:
-                case "line":
-                    self._start(*parts)
-                case _:
-                    self._cancel(self._tasks - self._caller.sending)
+            if kind == "line":
+                number, raw = parts
+                self._lines.append(Taken(Queued("", number, "", "", raw), 0, "", 0))
+                self._changed()
+            else:
+                self._lines.clear()
+                worker.stop()
         # Nobody is left to hear of anything: whatever should still hang then must not stay behind.
         asyncio.get_running_loop().call_later(_ORPHAN_S, os._exit, 1)
-        self._cancel(set(self._tasks))
-
-    def _cancel(self, tasks: set[asyncio.Task[None]]) -> None:
-        for task in tasks:
-            task.cancel()
-        self._stopping.set()
-
-    def _start(self, number: int, raw: bytes) -> None:
-        task = asyncio.create_task(self._call(number, raw))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _call(self, number: int, raw: bytes) -> None:
-        try:
-            ok, line = await self._caller.run(number, raw)
-        except Exception as exc:  # noqa: BLE001 - one line must not end the others
-            ok, line = False, results.failure(None, type(exc).__name__, f"A defect: {exc!r}")
-        self.report("done", number, ok, line)
+        worker.abandon()
 
 
 async def _main(line: socket.socket) -> None:
     reader, writer = await asyncio.open_unix_connection(sock=line)
     with suppress(ConnectionError, StopAsyncIteration):
-        await Worker(reader, writer).serve()
+        await Pipe(reader, writer).serve()
     writer.close()
     with suppress(OSError):
         await asyncio.wait_for(writer.wait_closed(), _FAREWELL_S)

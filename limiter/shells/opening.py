@@ -7,6 +7,7 @@ the store of this process alone, with a loud note.
 from __future__ import annotations
 
 import asyncio
+import os
 import warnings
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
@@ -69,6 +70,46 @@ def _expect(client: Any, kind: str) -> Any:
             f"{type(client).__name__}: pass a URL, or use {other}."
         )
     return client
+
+
+Opened = tuple[Any, Any, bool]
+
+
+def _embedded_if_none(url: Any, user: Hashable) -> tuple[Any, Any]:
+    """Return what to open, and what starts it again where that is our business."""
+    if url is not None:
+        return url, None
+    from limiter.shells import embedded
+
+    return _embedded(user) or "memory://", lambda: embedded.join(user)
+
+
+def sync_client(url: Any, timeout_s: float, user: Hashable) -> Opened:
+    """Return a client for threads, what revives its server, and whether it is ours.
+
+    Raises:
+        ConfigError: no server can be had.
+    """
+    url, revive = _embedded_if_none(url or os.environ.get("LIMITER_URL"), user)
+    if not isinstance(url, str):
+        return _expect(url, "sync"), None, False
+    _needs_a_server(url)
+    return connect.sync_client(url, timeout_s), revive, True
+
+
+async def async_client(url: Any, timeout_s: float, user: Hashable) -> Opened:
+    """Return a client for the tasks of the running loop; see `sync_client`."""
+    named = url or os.environ.get("LIMITER_URL")
+    url, revive = await asyncio.to_thread(_embedded_if_none, named, user)
+    if not isinstance(url, str):
+        return _expect(url, "async"), None, False
+    _needs_a_server(url)
+    return connect.async_client(url, timeout_s), revive, True
+
+
+def _needs_a_server(url: str) -> None:
+    if connect.scheme(url) == "memory":
+        raise ConfigError("A queue needs a Redis that outlives its processes: give its URL.")
 
 
 def sync_store(url: Any, timeout_s: float, user: Hashable) -> stores.SyncStore:

@@ -11,9 +11,9 @@ import pytest
 import redis
 
 from limiter import AsyncLimiter, ConfigError, Limiter, LimitExceeded, LineFull, Priority, Quota
+from limiter.bulk.patient import Counted, Patient
+from limiter.bulk.settings import Settings, written
 from limiter.cli import flow
-from limiter.cli.patient import Counted, Patient
-from limiter.cli.settings import Settings, written
 from limiter.core import definition, layout
 from limiter.errors import CircuitOpen, RetriesSpent
 from limiter.mock import MockConfig
@@ -142,7 +142,7 @@ async def _no_sleep(pauses: list[float], seconds: float) -> None:
 def test_who_is_turned_away_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pause is the expected wait, between a quarter of a second and five, spread by half."""
     pauses: list[float] = []
-    monkeypatch.setattr("limiter.cli.patient.asyncio.sleep", partial(_no_sleep, pauses))
+    monkeypatch.setattr("limiter.bulk.patient.asyncio.sleep", partial(_no_sleep, pauses))
     turned = Turned(
         LineFull("full", wait_s=0.0), CircuitOpen("open", wait_s=2.0, denied=False),
         LineFull("full", wait_s=60.0), RetriesSpent("spent", wait_s=None),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from limiter.cli.settings import Settings, written
+from limiter.bulk.settings import Settings, written
 from limiter.core.priority import Priority
 from limiter.core.quota import Quota
 

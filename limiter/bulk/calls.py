@@ -12,23 +12,41 @@ import json
 import math
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from limiter.cli import results
-from limiter.cli.lines import Call, read_line
-from limiter.cli.patient import Counting, Patient, Report
-from limiter.cli.results import Answer
+from limiter.bulk import answers
+from limiter.bulk.answers import Answer
+from limiter.bulk.lines import Call, read_line
+from limiter.bulk.patient import Counting, Granted, Patient, Report, nobody
 from limiter.errors import CallFailed, ConfigError, LimiterError
 from limiter.providers import judge, profile
+from limiter.providers.profile import usage_of
 from limiter.retrying import Retry
 
 if TYPE_CHECKING:
     from limiter.api import AsyncLimiter
+    from limiter.bulk.settings import Settings
     from limiter.cache import AsyncCache
-    from limiter.cli.settings import Settings
 
 # A bulk run repeats for as long as it takes; `--max-retries` bounds it.
+_FLOW_HEADERS = {"priority": "x-limiter-priority", "tenant": "x-limiter-tenant"}
 _WITHIN_S = 7 * 86_400.0
+
+
+class Ended(NamedTuple):
+    """Hold how a line's call ended.
+
+    Attributes:
+        ok: it has an answer.
+        line: its output line.
+        tokens: that it took, as the answer's usage tells.
+        code: why it failed; "": it did not.
+    """
+
+    ok: bool
+    line: bytes
+    tokens: int = 0
+    code: str = ""
 
 
 class _Failure(Exception):
@@ -45,14 +63,17 @@ class Caller:
     Args:
         settings: what was asked for.
         limiter: of this process; its store is shared by all.
+        granted: called when a call has its turn, and goes on the wire.
         report: told `saved`, `cached`, `spent`, `refused` and `retry` as they happen.
     """
 
-    def __init__(self, settings: Settings, limiter: AsyncLimiter, report: Report) -> None:
+    def __init__(
+        self, settings: Settings, limiter: AsyncLimiter, report: Report, granted: Granted = nobody
+    ) -> None:
         self._settings = settings
         self._report = report
         self._slots = asyncio.Semaphore(settings.concurrency)
-        self._patient = Patient(limiter, report)
+        self._patient = Patient(limiter, report, granted)
         self._cache = _cache(settings)
         self.client = _client(settings, self._patient, self._cache)
 
@@ -69,15 +90,25 @@ class Caller:
         if self._cache is not None:
             await self._cache.aclose()
 
-    async def run(self, number: int, raw: bytes) -> tuple[bool, bytes]:
-        """Make the call of a line; return whether it succeeded, and its output line."""
+    async def run(self, number: int, raw: bytes, **flow: str | None) -> Ended:
+        """Make the call of a line.
+
+        Args:
+            number: of the line.
+            raw: the line.
+            **flow: its `priority` and `tenant`; without them, those of the settings.
+        """
         call = read_line(raw, number, self._settings.model)
+        named = {_FLOW_HEADERS[name]: value for name, value in flow.items() if value}
         async with self._slots:
             try:
-                answer = await self._call(self._shorter(call))
+                answer = await self._call(self._shorter(call), named)
             except _Failure as end:
-                return False, results.failure(call.custom_id, end.code, end.message, end.answer)
-        return True, results.success(call.custom_id, answer)
+                line = answers.failure(call.custom_id, end.code, end.message, end.answer)
+                return Ended(ok=False, line=line, code=end.code)
+        usage = usage_of(answer.body)
+        tokens = (usage.total or 0) if usage else 0
+        return Ended(ok=True, line=answers.success(call.custom_id, answer), tokens=tokens)
 
     def _shorter(self, call: Call) -> Call:
         """Shorten a call's prompt as was asked for, and tell what that saved."""
@@ -93,10 +124,10 @@ class Caller:
         self._report("saved", saved.before, saved.after, saved.dropped)
         return replace(call, body=body)
 
-    async def _call(self, call: Call) -> Answer:
+    async def _call(self, call: Call, headers: dict[str, str]) -> Answer:
         url = f"{self._settings.base_url}{call.path.removeprefix('/v1')}"
         try:
-            response = await self.client.post(url, content=call.content)
+            response = await self.client.post(url, content=call.content, headers=headers)
         except CallFailed as exc:
             answer = None if exc.response is None else _answer(exc.response)
             raise _Failure(_code(exc), exc.verdict.message or str(exc), answer) from exc

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from limiter.providers.profile import Body
 
 Report = Callable[..., None]
+Granted = Callable[[], None]
+
+
+def nobody() -> None:
+    """Do nothing: nobody wants to know."""
+
 
 # How soon a call comes again that was turned away: the expected wait, within these.
 _LEAST_S, _MOST_S = 0.25, 5.0
@@ -41,8 +47,8 @@ class Patient:
         sending: the tasks whose call is on the wire.
     """
 
-    def __init__(self, limiter: AsyncLimiter, report: Report) -> None:
-        self._limiter = limiter
+    def __init__(self, limiter: AsyncLimiter, report: Report, granted: Granted = nobody) -> None:
+        self._limiter, self._granted = limiter, granted
         self._report = report
         self.sending: set[asyncio.Task[Any] | None] = set()
 
@@ -65,6 +71,7 @@ class Patient:
                 await asyncio.sleep(_pause_s(turned_away))
             else:
                 self.sending.add(asyncio.current_task())
+                self._granted()
                 return Counted(held, self)
 
     def refused(self) -> None:

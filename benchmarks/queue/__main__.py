@@ -1,0 +1,37 @@
+"""Measure the queue: `python -m benchmarks.queue [urgent|long|overhead] [once|killed --gsm8k FILE]`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+
+from benchmarks.queue import proofs
+from benchmarks.report import publish
+from benchmarks.servers_redis import redis_server
+
+
+def main() -> int:
+    """Print a table for each proof; return 1 if a bar was not met."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.queue", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--gsm8k", type=Path, help="gsm8k_test.jsonl, for once and killed")
+    args = parser.parse_args()
+    known = {"urgent": proofs.urgent, "long": proofs.long_queue, "overhead": proofs.overhead}
+    if args.gsm8k:
+        known["once"] = partial(proofs.once, args.gsm8k)
+        known["killed"] = partial(proofs.killed, args.gsm8k)
+    if unknown := {*args.names} - {*known}:
+        parser.error(f"{', '.join(sorted(unknown))}: give some of {', '.join(known)}")
+    with redis_server() as redis:
+        version = redis.version
+    met = True
+    for name in args.names or list(known):
+        print(f"\n{name}", flush=True)
+        met &= publish(known[name](), redis_version=version, into=Path(f".bench/queue-{name}.json"))
+    return 0 if met else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

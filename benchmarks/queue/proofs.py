@@ -1,0 +1,248 @@
+"""The proofs: everything once, through workers that are killed, urgent calls first, and the memory of a long queue."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from benchmarks.queue.serving import Job, Serving
+from benchmarks.report import Row
+from benchmarks.servers_redis import find_binary, redis_server
+from limiter.mock import MockConfig, MockServer, background
+from limiter.queue import Queue
+
+_WORKERS = 4
+_RPM, _TPM = 600, 40_000
+_QUOTA = {"rpm": _RPM, "tpm": _TPM}
+_KILL_EVERY_S = 5.0
+
+
+def _bodies(questions: Path) -> list[dict[str, Any]]:
+    texts = [json.loads(line)["question"] for line in questions.read_text().splitlines()]
+    return [
+        {"custom_id": f"q{i}", "model": "gpt-4o", "max_tokens": 300,
+         "messages": [{"role": "user", "content": text}]}
+        for i, text in enumerate(texts)
+    ]  # fmt: skip
+
+
+@contextlib.contextmanager
+def _bench(config: MockConfig) -> Iterator[tuple[MockServer, Job, Queue]]:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        redis_server() as server,
+        background(config, process=True) as mock,
+        Queue(server.url, name="bench") as queue,
+    ):
+        yield mock, Job(server.url, mock.base_url, "bench", f"{folder}/log", _QUOTA, {}), queue
+
+
+def _check(queue: Queue, job: str, total: int) -> tuple[int, int]:
+    """Return how many results there are, and how many ids have one."""
+    ids = [json.loads(line)["custom_id"] for line in queue.lines(job, follow=False)]
+    assert queue.status(job).total == total
+    return len(ids), len(set(ids))
+
+
+def once(questions: Path) -> list[Row]:
+    """GSM8K through four workers: exactly once, no refusal, the quota used."""
+    config = MockConfig(rpm=_RPM, tpm=_TPM, latency_s=0.3)
+    with _bench(config) as (mock, job, queue):
+        bodies = _bodies(questions)
+        id_ = queue.submit(bodies)
+        serving = [Serving(job) for _ in range(_WORKERS)]
+        began = time.monotonic()
+        queue.result(id_, timeout=600)
+        took_s = time.monotonic() - began
+        for each in serving:
+            each.end()
+        results, ids = _check(queue, id_, len(bodies))
+        told = mock.stats()
+    share = told["limits"]["requests"]["share_after_burst"]
+    note = f"{took_s:.1f} s; {results:,} results of {ids:,} ids for {len(bodies):,} calls"
+    return [
+        Row("Redis, 4 workers: results missing or twice", abs(results - len(bodies)) + results - ids, 0,
+            "stay below", note=note),
+        Row("… refused by the provider", told["refused"], 0, "stay below"),
+        Row("… share of the requests' rate after the burst", share, 0.97),
+    ]  # fmt: skip
+
+
+class _Durable:
+    """Be a Redis that writes everything down before it answers, and can be killed and started again."""
+
+    def __init__(self, folder: str) -> None:
+        self.url = f"unix://{folder}/s"
+        self._command = [
+            find_binary(), "--port", "0", "--unixsocket", f"{folder}/s", "--dir", folder, "--save", "",
+            "--appendonly", "yes", "--appendfsync", "always",
+        ]  # fmt: skip
+        self.start()
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        client = redis.Redis.from_url(self.url)
+        while True:
+            with contextlib.suppress(redis.RedisError):
+                client.ping()
+                break
+            time.sleep(0.02)
+        client.close()
+
+    def kill(self) -> None:
+        """Kill it as a machine that fails would."""
+        self._process.kill()
+        self._process.wait()
+
+
+def killed(questions: Path) -> list[Row]:
+    """The same with a worker killed -9 every five seconds, and Redis killed and restarted in the middle."""
+    config = MockConfig(rpm=1_200, tpm=None, latency_s=0.5)
+    with tempfile.TemporaryDirectory() as folder, background(config, process=True) as mock:
+        store = _Durable(folder)
+        job = Job(store.url, mock.base_url, "bench", f"{folder}/log", {"rpm": 1_200, "burst": 1.0}, {},
+                  lease_s=3.0)  # fmt: skip
+        bodies = _bodies(questions)
+        with Queue(store.url, name="bench") as queue:
+            id_ = queue.submit(bodies)
+        serving = [Serving(job) for _ in range(_WORKERS)]
+        kills = 0
+        while _left(store.url, id_):
+            time.sleep(_KILL_EVERY_S)
+            serving.pop(0).end(signal.SIGKILL)
+            kills += 1
+            serving.append(Serving(job))
+            if kills == 5:
+                store.kill()
+                time.sleep(0.5)
+                store.start()
+        for each in serving:
+            each.end()
+        with Queue(store.url, name="bench") as queue:
+            results, ids = _check(queue, id_, len(bodies))
+        told = mock.stats()
+        store.kill()
+    note = (
+        f"{kills} workers killed, Redis once; {results:,} results of {ids:,} ids for {len(bodies):,} calls; "
+        f"{told['accepted'] - len(bodies)} calls were made again"
+    )
+    wrong = abs(results - len(bodies)) + results - ids
+    return [
+        Row("a worker killed -9 every 5 s, Redis once: results missing or twice", wrong, 0, "stay below",
+            note=note),
+        Row("… refused by the provider", told["refused"], 0, "stay below"),
+    ]  # fmt: skip
+
+
+def _left(url: str, job: str) -> int:
+    with Queue(url, name="bench") as queue:
+        return queue.status(job).left
+
+
+def urgent() -> list[Row]:
+    """5,000 calls of low priority are queued, then 10 of high: how soon those begin."""
+    config = MockConfig(rpm=1_200, tpm=None, latency_s=0.3)
+    with _bench(config) as (_, job, queue):
+        job = replace(job, quota={"rpm": 1_200, "burst": 1.0}, priorities={"high": 10, "low": -10})
+        low = [_body(f"low{i}") for i in range(5_000)]
+        queue.submit(low, priority="low", level=-10)
+        serving = [Serving(job) for _ in range(_WORKERS)]
+        time.sleep(5)
+        submitted = time.monotonic()
+        id_ = queue.submit([_body(f"high{i}") for i in range(10)], priority="high", level=10)
+        queue.result(id_, timeout=60)
+        for each in serving:
+            each.end()
+        log = [line.split() for line in Path(job.log).read_text().splitlines()]
+    began = [float(at) - submitted for name, at in log if name.startswith("high")]
+    lower = sum(
+        1
+        for name, at in log
+        if name.startswith("low") and submitted < float(at) < submitted + max(began)
+    )
+    rate = 1_200 / 60
+    note = (
+        f"first {min(began):.2f} s, last {max(began):.2f} s after submit; 10 calls at {rate:.0f}/s take "
+        f"{10 / rate:.2f} s; {lower} low ones began in between"
+    )
+    return [
+        Row(
+            "10 urgent calls behind 5,000: the last begins, s",
+            max(began),
+            1.5,
+            "stay below",
+            "s",
+            note,
+        )
+    ]
+
+
+def _body(name: str) -> dict[str, Any]:
+    return {"custom_id": name, "model": "gpt-4o", "messages": [{"role": "user", "content": name}]}
+
+
+def long_queue() -> list[Row]:
+    """100,000 calls wait: what they weigh in Redis, and how fast they go in."""
+    with redis_server() as server, Queue(server.url, name="bench") as queue:
+        client = redis.Redis.from_url(server.url)
+        before = client.info("memory")["used_memory"]
+        began = time.monotonic()
+        queue.submit(_body(f"call-{i}") for i in range(100_000))
+        took_s = time.monotonic() - began
+        each = (client.info("memory")["used_memory"] - before) / 100_000
+        line = len(client.lindex(f"{queue.root}flow:0:", 0))
+        client.close()
+    note = (
+        f"{each:.0f} B each, of which {line} B are the call; {100_000 / took_s:,.0f} calls/s go in"
+    )
+    return [
+        Row(
+            "100,000 calls wait: bytes beside the call's own",
+            each - line,
+            100,
+            "stay below",
+            "B",
+            note,
+        )
+    ]
+
+
+def overhead() -> list[Row]:
+    """One worker without limits before a server that answers at once: calls a second; and a lost one's return."""
+    config = MockConfig(rpm=None, tpm=None, latency_s=0.0, token_latency_s=0.0)
+    with _bench(config) as (_, job, queue):
+        job = replace(job, quota={"rpm": 6_000_000}, concurrency=128, lease_s=2.0)
+        serving = Serving(job)
+        bodies = [_body(f"c{i}") for i in range(3_000)]
+        began = time.monotonic()
+        queue.result(queue.submit(bodies), timeout=120)
+        rate = 3_000 / (time.monotonic() - began)
+        serving.end()
+    with _bench(MockConfig(rpm=None, tpm=None, latency_s=20.0)) as (mock, job, queue):
+        job = replace(job, quota={"rpm": 6_000}, lease_s=2.0)
+        first, second = Serving(job), None
+        queue.submit([_body("lost")])
+        while not mock.stats()["in_flight"]:
+            time.sleep(0.01)
+        second = Serving(job)
+        first.end(signal.SIGKILL)
+        killed_at = time.monotonic()
+        while len(log := Path(job.log).read_text().splitlines()) < 2:
+            time.sleep(0.01)
+        back_s = float(log[1].split()[1]) - killed_at
+        second.end(signal.SIGKILL)
+    return [
+        Row("one worker, no limit, calls/s", rate, 300, note="submit to last result, HTTP to the mock and all"),
+        Row("a killed worker's call begins again, idle queue", back_s, 3.0, "stay below", "s", "lease 2 s"),
+    ]  # fmt: skip

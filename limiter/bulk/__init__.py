@@ -1,0 +1,1 @@
+"""Bulk work, whoever brings it: lines, the calls that they ask for, and the lines of their results."""
