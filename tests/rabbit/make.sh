@@ -18,7 +18,8 @@ install_server() {
   mine=no
   if ! test -e /usr/sbin/policy-rc.d; then cp "$refusing/policy-rc.d" /usr/sbin/policy-rc.d && mine=yes; fi
   export DEBIAN_FRONTEND=noninteractive
-  apt-get install -qy rabbitmq-server || { apt-get update -q && apt-get install -qy rabbitmq-server; } || true
+  timeout 300 apt-get install -qy rabbitmq-server ||
+    { timeout 120 apt-get update -q && timeout 300 apt-get install -qy rabbitmq-server; } || true
   if test $mine = yes; then rm -f /usr/sbin/policy-rc.d; fi
   rm -rf "$refusing"
   has_server
