@@ -15,6 +15,7 @@ from typing import Any
 
 import redis
 
+from benchmarks.queue import peers
 from benchmarks.queue.serving import Job, Serving
 from benchmarks.report import Row
 from benchmarks.servers_redis import find_binary, redis_server
@@ -245,7 +246,10 @@ def long_queue() -> list[Row]:
 
 
 def overhead(broker: str) -> list[Row]:
-    """One worker without limits before a server that answers at once: calls a second; and a lost one's return."""
+    """One worker without limits before a server that answers at once: calls a second; and a lost one's return.
+
+    On Redis beside Celery and taskiq.
+    """
     config = MockConfig(rpm=None, tpm=None, latency_s=0.0, token_latency_s=0.0)
     with _bench(config, broker) as (_, job, queue):
         job = replace(job, quota={"rpm": 6_000_000}, concurrency=128, lease_s=2.0)
@@ -268,7 +272,8 @@ def overhead(broker: str) -> list[Row]:
             time.sleep(0.01)
         back_s = float(log[1].split()[1]) - killed_at
         second.end(signal.SIGKILL)
-    return [
+    found = [
         Row(f"{broker}, one worker, no limit, calls/s", rate, 300, note="submit to last result, HTTP to the mock and all"),
         Row(f"{broker}, a killed worker's call begins again, idle queue", back_s, 3.0, "stay below", "s", "lease 2 s"),
     ]  # fmt: skip
+    return found + (peers.rows(rate) if broker == "redis" else [])
