@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 LEVEL  ?= dev
 PROCESSES ?= 4
 
-.PHONY: help setup run test lint types contracts sequences bench feedback cache queue prompts clean
+.PHONY: help setup run test test-rabbitmq lint types contracts sequences bench feedback cache queue prompts clean
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort
 
@@ -29,6 +29,9 @@ run: $(VENV)/.cli ## send examples/requests.jsonl with four processes under one 
 
 test: $(VENV)/.dev ## run all tests, on servers of their own
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-rabbitmq: $(VENV)/.dev ## run the tests that need a RabbitMQ; installs it where it may
+	tests/rabbit/make.sh $(BIN)/python
 
 lint: $(VENV)/.dev ## check style
 	$(BIN)/ruff check .

@@ -1,14 +1,15 @@
-"""Measure the queue: `python -m benchmarks.queue [urgent|long|overhead] [once|killed --gsm8k FILE]`."""
+"""Measure the queue: `python -m benchmarks.queue [--broker rabbitmq] [urgent|long|overhead] [once|killed --gsm8k FILE]`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from benchmarks.queue import proofs
-from benchmarks.report import publish
+from benchmarks.report import Row, publish
 from benchmarks.servers_redis import redis_server
 
 
@@ -17,11 +18,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.queue", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--gsm8k", type=Path, help="gsm8k_test.jsonl, for once and killed")
+    parser.add_argument("--broker", choices=["redis", "rabbitmq"], default="redis")
     args = parser.parse_args()
-    known = {"urgent": proofs.urgent, "long": proofs.long_queue, "overhead": proofs.overhead}
+    broker: str = args.broker
+    known: dict[str, Callable[[], list[Row]]] = {
+        "urgent": partial(proofs.urgent, broker),
+        "overhead": partial(proofs.overhead, broker),
+    }
+    if broker == "redis":
+        known["long"] = proofs.long_queue
     if args.gsm8k:
-        known["once"] = partial(proofs.once, args.gsm8k)
-        known["killed"] = partial(proofs.killed, args.gsm8k)
+        known["once"] = partial(proofs.once, args.gsm8k, broker)
+        known["killed"] = partial(proofs.killed, args.gsm8k, broker)
     if unknown := {*args.names} - {*known}:
         parser.error(f"{', '.join(sorted(unknown))}: give some of {', '.join(known)}")
     with redis_server() as redis:

@@ -15,6 +15,7 @@ from typing import Any
 
 import redis
 
+from benchmarks.queue import peers
 from benchmarks.queue.serving import Job, Serving
 from benchmarks.report import Row
 from benchmarks.servers_redis import find_binary, redis_server
@@ -37,14 +38,34 @@ def _bodies(questions: Path) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def _bench(config: MockConfig) -> Iterator[tuple[MockServer, Job, Queue]]:
+def _broker(name: str) -> Iterator[str | None]:
+    """Run a broker; yield its URL, None for Redis."""
+    if name == "redis":
+        yield None
+        return
+    from tests.rabbit.broker import Rabbit, binary
+
+    program = binary()
+    if program is None:
+        raise SystemExit(
+            "There is no rabbitmq-server here: make test-rabbitmq installs one where it may."
+        )
+    with contextlib.closing(Rabbit(program)) as rabbit:
+        rabbit.start()
+        yield rabbit.url
+
+
+@contextlib.contextmanager
+def _bench(config: MockConfig, name: str) -> Iterator[tuple[MockServer, Job, Queue]]:
     with (
         tempfile.TemporaryDirectory() as folder,
         redis_server() as server,
         background(config, process=True) as mock,
-        Queue(server.url, name="bench") as queue,
+        _broker(name) as broker,
+        Queue(server.url, name="bench", broker=broker) as queue,
     ):
-        yield mock, Job(server.url, mock.base_url, "bench", f"{folder}/log", _QUOTA, {}), queue
+        log = f"{folder}/log"
+        yield mock, Job(server.url, mock.base_url, "bench", log, _QUOTA, {}, broker=broker), queue
 
 
 def _check(queue: Queue, job: str, total: int) -> tuple[int, int]:
@@ -54,10 +75,10 @@ def _check(queue: Queue, job: str, total: int) -> tuple[int, int]:
     return len(ids), len(set(ids))
 
 
-def once(questions: Path) -> list[Row]:
+def once(questions: Path, broker: str) -> list[Row]:
     """GSM8K through four workers: exactly once, no refusal, the quota used."""
     config = MockConfig(rpm=_RPM, tpm=_TPM, latency_s=0.3)
-    with _bench(config) as (mock, job, queue):
+    with _bench(config, broker) as (mock, job, queue):
         bodies = _bodies(questions)
         id_ = queue.submit(bodies)
         serving = [Serving(job) for _ in range(_WORKERS)]
@@ -71,7 +92,7 @@ def once(questions: Path) -> list[Row]:
     share = told["limits"]["requests"]["share_after_burst"]
     note = f"{took_s:.1f} s; {results:,} results of {ids:,} ids for {len(bodies):,} calls"
     return [
-        Row("Redis, 4 workers: results missing or twice", abs(results - len(bodies)) + results - ids, 0,
+        Row(f"{broker}, 4 workers: results missing or twice", abs(results - len(bodies)) + results - ids, 0,
             "stay below", note=note),
         Row("… refused by the provider", told["refused"], 0, "stay below"),
         Row("… share of the requests' rate after the burst", share, 0.97),
@@ -106,15 +127,21 @@ class _Durable:
         self._process.wait()
 
 
-def killed(questions: Path) -> list[Row]:
+def killed(questions: Path, broker: str) -> list[Row]:
     """The same with a worker killed -9 every five seconds, and Redis killed and restarted in the middle."""
     config = MockConfig(rpm=1_200, tpm=None, latency_s=0.5)
-    with tempfile.TemporaryDirectory() as folder, background(config, process=True) as mock:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        background(config, process=True) as mock,
+        _broker(broker) as url,
+    ):
         store = _Durable(folder)
-        job = Job(store.url, mock.base_url, "bench", f"{folder}/log", {"rpm": 1_200, "burst": 1.0}, {},
-                  lease_s=3.0)  # fmt: skip
+        quota = {"rpm": 1_200, "burst": 1.0}
+        job = Job(
+            store.url, mock.base_url, "bench", f"{folder}/log", quota, {}, lease_s=3.0, broker=url
+        )
         bodies = _bodies(questions)
-        with Queue(store.url, name="bench") as queue:
+        with Queue(store.url, name="bench", broker=url) as queue:
             id_ = queue.submit(bodies)
         serving = [Serving(job) for _ in range(_WORKERS)]
         kills = 0
@@ -139,7 +166,7 @@ def killed(questions: Path) -> list[Row]:
     )
     wrong = abs(results - len(bodies)) + results - ids
     return [
-        Row("a worker killed -9 every 5 s, Redis once: results missing or twice", wrong, 0, "stay below",
+        Row(f"{broker}, a worker killed -9 every 5 s, Redis once: results missing or twice", wrong, 0, "stay below",
             note=note),
         Row("… refused by the provider", told["refused"], 0, "stay below"),
     ]  # fmt: skip
@@ -150,10 +177,10 @@ def _left(url: str, job: str) -> int:
         return queue.status(job).left
 
 
-def urgent() -> list[Row]:
+def urgent(broker: str) -> list[Row]:
     """5,000 calls of low priority are queued, then 10 of high: how soon those begin."""
     config = MockConfig(rpm=1_200, tpm=None, latency_s=0.3)
-    with _bench(config) as (_, job, queue):
+    with _bench(config, broker) as (_, job, queue):
         job = replace(job, quota={"rpm": 1_200, "burst": 1.0}, priorities={"high": 10, "low": -10})
         low = [_body(f"low{i}") for i in range(5_000)]
         queue.submit(low, priority="low", level=-10)
@@ -218,10 +245,13 @@ def long_queue() -> list[Row]:
     ]
 
 
-def overhead() -> list[Row]:
-    """One worker without limits before a server that answers at once: calls a second; and a lost one's return."""
+def overhead(broker: str) -> list[Row]:
+    """One worker without limits before a server that answers at once: calls a second; and a lost one's return.
+
+    On Redis beside Celery and taskiq.
+    """
     config = MockConfig(rpm=None, tpm=None, latency_s=0.0, token_latency_s=0.0)
-    with _bench(config) as (_, job, queue):
+    with _bench(config, broker) as (_, job, queue):
         job = replace(job, quota={"rpm": 6_000_000}, concurrency=128, lease_s=2.0)
         serving = Serving(job)
         bodies = [_body(f"c{i}") for i in range(3_000)]
@@ -229,7 +259,7 @@ def overhead() -> list[Row]:
         queue.result(queue.submit(bodies), timeout=120)
         rate = 3_000 / (time.monotonic() - began)
         serving.end()
-    with _bench(MockConfig(rpm=None, tpm=None, latency_s=20.0)) as (mock, job, queue):
+    with _bench(MockConfig(rpm=None, tpm=None, latency_s=20.0), broker) as (mock, job, queue):
         job = replace(job, quota={"rpm": 6_000}, lease_s=2.0)
         first, second = Serving(job), None
         queue.submit([_body("lost")])
@@ -242,7 +272,8 @@ def overhead() -> list[Row]:
             time.sleep(0.01)
         back_s = float(log[1].split()[1]) - killed_at
         second.end(signal.SIGKILL)
-    return [
-        Row("one worker, no limit, calls/s", rate, 300, note="submit to last result, HTTP to the mock and all"),
-        Row("a killed worker's call begins again, idle queue", back_s, 3.0, "stay below", "s", "lease 2 s"),
+    found = [
+        Row(f"{broker}, one worker, no limit, calls/s", rate, 300, note="submit to last result, HTTP to the mock and all"),
+        Row(f"{broker}, a killed worker's call begins again, idle queue", back_s, 3.0, "stay below", "s", "lease 2 s"),
     ]  # fmt: skip
+    return found + (peers.rows(rate) if broker == "redis" else [])

@@ -31,6 +31,7 @@ class Job:
     priorities: dict[str, int]
     concurrency: int = 64
     lease_s: float = 10.0
+    broker: str | None = None
 
 
 async def serve(job: Job) -> None:
@@ -39,7 +40,7 @@ async def serve(job: Job) -> None:
     from limiter.bulk.calls import Caller
     from limiter.bulk.settings import Settings, written
     from limiter.queue import AsyncQueue
-    from limiter.queue.sources import RedisSource
+    from limiter.queue.sources import opened
     from limiter.queue.worker import Worker
 
     priorities = [Priority(name, level=level) for name, level in job.priorities.items()]
@@ -50,8 +51,11 @@ async def serve(job: Job) -> None:
     )  # fmt: skip
     log = Path(job.log).open("a", buffering=1)  # noqa: ASYNC230, SIM115 - a line now and then
     limiter = AsyncLimiter(job.redis_url, quotas=quotas.values(), lease=job.lease_s)
-    async with AsyncQueue(job.redis_url, name=job.queue) as queue, limiter:
-        source = RedisSource(queue, job.lease_s, 5)
+    async with (
+        limiter,
+        AsyncQueue(job.redis_url, name=job.queue, broker=job.broker) as queue,
+        opened(queue, job.lease_s, 5) as source,
+    ):
         worker = Worker(source, concurrency=job.concurrency, lease=job.lease_s)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
 

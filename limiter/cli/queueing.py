@@ -35,6 +35,7 @@ class Submission(NamedTuple):
     most: int
     keep_s: float
     timeout_s: float | None
+    broker: str | None
 
 
 def submit(asked: Submission, url: str | None, found: Config) -> int:
@@ -45,7 +46,8 @@ def submit(asked: Submission, url: str | None, found: Config) -> int:
         QueueFull: there was no room in time.
     """
     level = _level(asked.priority, quotas(found, url, required=False)) if asked.priority else 0
-    options: dict[str, Any] = {"name": asked.queue, "most": asked.most, "keep": asked.keep_s}
+    options: dict[str, Any] = {"name": asked.queue, "most": asked.most, "keep": asked.keep_s,
+                               "broker": asked.broker}  # fmt: skip
     with Queue(url, **options) as queue, _opened(asked.source) as lines:
         job = queue.submit(
             lines, priority=asked.priority, level=level, tenant=asked.tenant, model=asked.model,
@@ -109,6 +111,7 @@ class Serving(NamedTuple):
     lease_s: float
     tries: int
     grace_s: float
+    broker: str | None
 
 
 def work(serving: Serving, settings: Settings) -> int:
@@ -120,7 +123,7 @@ async def _work(serving: Serving, settings: Settings) -> int:
     from limiter.bulk.calls import Caller, Ended
     from limiter.queue.api import AsyncQueue
     from limiter.queue.layout import Taken
-    from limiter.queue.sources import RedisSource
+    from limiter.queue.sources import opened
     from limiter.queue.worker import Worker
 
     done = {True: 0, False: 0}
@@ -129,8 +132,12 @@ async def _work(serving: Serving, settings: Settings) -> int:
         done[end.ok] += 1
 
     limiter = AsyncLimiter(settings.url, quotas=settings.declared().values(), lease=serving.lease_s)
-    async with AsyncQueue(settings.url, name=serving.queue) as queue, limiter:
-        source = RedisSource(queue, serving.lease_s, serving.tries)
+    opened_queue = AsyncQueue(settings.url, name=serving.queue, broker=serving.broker)
+    async with (
+        opened_queue as queue,
+        limiter,
+        opened(queue, serving.lease_s, serving.tries) as source,
+    ):
         worker = Worker(source, concurrency=serving.concurrency, lease=serving.lease_s, ended=ended)
         loop = asyncio.get_running_loop()
         for each in (signal.SIGINT, signal.SIGTERM):

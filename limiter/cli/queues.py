@@ -17,6 +17,12 @@ from limiter.providers import names, profile
 from limiter.providers.profile import Rule, check_rule
 
 Name = Annotated[str, typer.Option("--queue", help="Which queue; workers serve one.")]
+Broker = Annotated[
+    str | None,
+    typer.Option(
+        help="A RabbitMQ that carries the calls, amqp://…; else LIMITER_BROKER_URL, else Redis."
+    ),
+]
 Job = Annotated[str, typer.Argument(help="Its id, as `limiter submit` told it.")]
 
 
@@ -44,6 +50,7 @@ def submit(
         typer.Option(min=0, help="Seconds to wait for room; else as long as it takes."),
     ] = None,
     url: Url = None,
+    broker: Broker = None,
     quota: File = None,
 ) -> None:
     """Put a file of requests into a queue; print the id of the job.
@@ -54,7 +61,9 @@ def submit(
     from limiter.cli import queueing
 
     check_tenant(tenant or "")
-    asked = queueing.Submission(requests, queue, priority, tenant, model, most, keep, timeout)
+    asked = queueing.Submission(
+        requests, queue, priority, tenant, model, most, keep, timeout, broker
+    )
     raise typer.Exit(queueing.submit(asked, _store(url), config.load(quota)))
 
 
@@ -62,6 +71,7 @@ def worker(
     queue: Name = "default",
     concurrency: Annotated[int, typer.Option(min=1, max=4096, help="Calls under way.")] = 64,
     url: Url = None,
+    broker: Broker = None,
     quota: File = None,
     base_url: Annotated[str | None, typer.Option(help="The API; else OPENAI_BASE_URL.")] = None,
     provider: Annotated[str, typer.Option(help=f"How calls are counted: {names()}.")] = "openai",
@@ -99,7 +109,7 @@ def worker(
         cached=cache or cache_url is not None, cache_url=cache_url, cache_ttl_s=cache_ttl,
     )  # fmt: skip
     options.check_cache(settings)
-    serving = queueing.Serving(queue, concurrency, lease, tries, grace)
+    serving = queueing.Serving(queue, concurrency, lease, tries, grace, broker)
     raise typer.Exit(queueing.work(serving, settings))
 
 

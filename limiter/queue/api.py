@@ -7,14 +7,14 @@ import json
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from limiter.core.priority import check_tenant
 from limiter.errors import ConfigError, WaitTimeout
-from limiter.queue import layout, ops
-from limiter.queue.ops import Ask, Failed, JobStatus, Pause, Run, Scan
+from limiter.queue import brokers, layout, ops
+from limiter.queue.ops import Ask, Carry, Failed, JobStatus, Line, Pause, Run, Scan
 from limiter.queue.submitting import Given, calls_of
 from limiter.shells import connect, opening
 
@@ -31,7 +31,13 @@ class _Door:
     """Hold what both kinds of queue know."""
 
     def __init__(
-        self, url: Any = None, *, name: str = "default", most: int = MOST, keep: float = KEEP_S
+        self,
+        url: Any = None,
+        *,
+        name: str = "default",
+        most: int = MOST,
+        keep: float = KEEP_S,
+        broker: str | None = None,
     ) -> None:
         if isinstance(url, str) and connect.scheme(url) == "memory":
             raise ConfigError(
@@ -42,6 +48,7 @@ class _Door:
         if isinstance(keep, bool) or not isinstance(keep, (int, float)) or not 1 <= keep <= _YEAR_S:
             raise ConfigError(f"keep= is seconds from 1 to a year, got {keep!r:.40}.")
         self.name, self.root = name, layout.root(name)
+        self.broker = brokers.chosen(broker, url)
         self._url, self._most, self._keep_ms = url, most, int(keep * 1000)
 
     def _fields(
@@ -52,6 +59,9 @@ class _Door:
         check_tenant(tenant or "")
         return {"name": name, "priority": priority or "", "tenant": tenant or "", "level": level,
                 "keep_ms": self._keep_ms}  # fmt: skip
+
+    def _line(self, level: int, tenant: str | None) -> Line:
+        return Line(self._most, level, tenant or "", self.broker is not None)
 
 
 class Queue(_Door):
@@ -64,6 +74,8 @@ class Queue(_Door):
         name: of the queue; workers serve one.
         most: calls that may wait in it; 0: any number.
         keep: seconds that results are kept after the job's end.
+        broker: URL of the RabbitMQ that carries the calls, `amqp://…`; None: `LIMITER_BROKER_URL`, else the
+            queue's Redis.
 
     Raises:
         ConfigError: an argument is wrong.
@@ -86,7 +98,7 @@ class Queue(_Door):
                     self._commands = Commands(client, owned=owned, revive=revive)
         return self._commands
 
-    def _do(self, steps: ops.Steps[T]) -> T:
+    def _do(self, steps: ops.Steps[T], carry: Callable[[Carry], Any] | None = None) -> T:
         answer: Any = None
         while True:
             try:
@@ -102,6 +114,9 @@ class Queue(_Door):
                 case Scan(key):
                     names = self._open().scan(f"{self.root}{key}*")
                     answer = [name.removeprefix(self.root + key) for name in names]
+                case Carry():
+                    assert carry is not None
+                    answer = carry(wanted)
                 case Pause(seconds):
                     answer = seconds
                     time.sleep(seconds)
@@ -141,7 +156,8 @@ class Queue(_Door):
         self._do(ops.open_gen(job, self._fields(name, priority, level, tenant)))
         try:
             calls = calls_of(job, requests, priority or "", model)
-            self._do(ops.put_gen(calls, self._most, level, tenant or "", timeout))
+            with brokers.carrier(self.broker, self.name, level, tenant) as carry:
+                self._do(ops.put_gen(calls, self._line(level, tenant), timeout), carry)
         except BaseException:
             self._do(ops.change_gen(job, "cancel"))
             raise
@@ -249,7 +265,9 @@ class AsyncQueue(_Door):
         commands = await self._open()
         return Radio(commands.client, is_cluster=commands.is_cluster, is_async=True)
 
-    async def do(self, steps: ops.Steps[T]) -> T:
+    async def do(
+        self, steps: ops.Steps[T], carry: Callable[[Carry], Awaitable[Any]] | None = None
+    ) -> T:
         """Run an operation of `ops`; for workers."""
         answer: Any = None
         while True:
@@ -267,6 +285,9 @@ class AsyncQueue(_Door):
                 case Scan(key):
                     names = (await self._open()).scan(f"{self.root}{key}*")
                     answer = [name.removeprefix(self.root + key) async for name in names]
+                case Carry():
+                    assert carry is not None
+                    answer = await carry(wanted)
                 case Pause(seconds):
                     answer = seconds
                     await asyncio.sleep(seconds)
@@ -288,7 +309,8 @@ class AsyncQueue(_Door):
         await self.do(ops.open_gen(job, self._fields(name, priority, level, tenant)))
         try:
             calls = calls_of(job, requests, priority or "", model)
-            await self.do(ops.put_gen(calls, self._most, level, tenant or "", timeout))
+            async with brokers.async_carrier(self.broker, self.name, level, tenant) as carry:
+                await self.do(ops.put_gen(calls, self._line(level, tenant), timeout), carry)
         except BaseException:
             await asyncio.shield(self.do(ops.change_gen(job, "cancel")))
             raise

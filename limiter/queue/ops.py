@@ -5,6 +5,7 @@ A verb yields what is to be run and is sent the replies; `api` has the two ways 
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -41,13 +42,27 @@ class Scan(NamedTuple):
     key: str
 
 
+class Carry(NamedTuple):
+    """Publish calls at the broker, as far as there is room; the answer is as that of `put`.
+
+    Attributes:
+        most: calls that may wait there; 0: any number.
+        levels: of the lines that count for it.
+        calls: as they are written.
+    """
+
+    most: int
+    levels: tuple[int, ...]
+    calls: tuple[bytes, ...]
+
+
 class Pause(NamedTuple):
     """Wait until something has changed in the queue, so many seconds at most."""
 
     seconds: float
 
 
-Step = Run | Ask | Scan | Pause
+Step = Run | Ask | Scan | Carry | Pause
 Steps = Generator[Step, Any, T]
 
 
@@ -108,9 +123,22 @@ def open_gen(job: str, fields: Mapping[str, Any]) -> Steps[None]:
         raise ConfigError(f"There is a job {job!r:.80} already; choose another id.")
 
 
-def put_gen(
-    calls: Iterable[Queued], most: int, level: int, tenant: str, patience_s: float | None
-) -> Steps[int]:
+class Line(NamedTuple):
+    """Say where calls are put.
+
+    Attributes:
+        most: calls that may wait in the queue; 0: any number.
+        level, tenant: of them.
+        carried: by a broker; else they wait in Redis.
+    """
+
+    most: int
+    level: int
+    tenant: str
+    carried: bool
+
+
+def put_gen(calls: Iterable[Queued], line: Line, patience_s: float | None) -> Steps[int]:
     """Put calls into the queue, in parts; wait for room where it is full. Return how many there were.
 
     Raises:
@@ -120,7 +148,7 @@ def put_gen(
     number, waited_s = 0, 0.0
     for job, part in _parts(calls):
         while part:
-            put, waiting = yield Run("put", (most, level, tenant, job, *part))
+            put, waiting = yield from (_carry if line.carried else _put)(line, job, part)
             if put < 0:
                 raise ConfigError(f"The job {job!r} was cancelled meanwhile, after {number} calls.")
             number += put
@@ -136,6 +164,21 @@ def put_gen(
             else:
                 waited_s = 0.0
     return number
+
+
+def _put(line: Line, job: str, part: list[bytes]) -> Steps[tuple[int, int]]:
+    put, waiting = yield Run("put", (line.most, line.level, line.tenant, job, *part))
+    return put, waiting
+
+
+def _carry(line: Line, job: str, part: list[bytes]) -> Steps[tuple[int, int]]:
+    """Publish calls, then count them: a worker may be quicker, but an open job does not end."""
+    known, *levels = yield Run("count", (line.level, job, 0))
+    if known < 0:
+        return -1, 0
+    put, waiting = yield Carry(line.most, tuple(levels), tuple(part))
+    known, *_ = yield Run("count", (line.level, job, put))
+    return (put if known == 0 else -1), waiting
 
 
 def _parts(calls: Iterable[Queued]) -> Iterator[tuple[str, list[bytes]]]:
@@ -278,6 +321,30 @@ def finish_gen(taken: Taken, result: bytes, tokens: int, *, ok: bool) -> Steps[b
     how = "ok" if ok else "failed"
     (stored,) = yield Run("finish", (call.id, how, result, tokens, *kept))
     return bool(stored)
+
+
+def carried_gen() -> Steps[list[int]]:
+    """List the levels at which calls were put at a broker, the highest first."""
+    found = yield Ask("ZREVRANGE", "carried", (0, -1))
+    return [int(level) for level in found]
+
+
+def claim_gen(ids: Iterable[str]) -> Steps[list[int]]:
+    """Ask whether calls that a broker delivered are to be made: -1 for no, else how many workers it lost."""
+    found: list[int] = yield Run("claim", ("claim", *ids))
+    return found
+
+
+def lost_gen(taken: Taken, lost: int) -> Steps[bool]:
+    """Put a call aside that lost so many workers."""
+    error = {"code": "worker_lost", "message": f"Its worker was lost {lost} times."}
+    line = {"custom_id": taken.call.custom_id, "response": None, "error": error}
+    return (yield from finish_gen(taken, json.dumps(line).encode(), 0, ok=False))
+
+
+def release_gen(ids: Iterable[str]) -> Steps[None]:
+    """Note that calls that were claimed go back to their broker unmade."""
+    yield Run("claim", ("release", *ids))
 
 
 def back_gen(ids: Iterable[str], how: str, ms: int = 0) -> Steps[None]:

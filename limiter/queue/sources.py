@@ -5,7 +5,8 @@ Whatever the broker, jobs and results are in the limiter's Redis (`lua/queue`); 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 from limiter.bulk.calls import Ended
@@ -40,6 +41,19 @@ class Source(Protocol):
 
     async def listen(self, changed: Changed) -> Any:
         """Call `changed` when there may be something to take; return what is to be awaited `close()`d."""
+
+
+@asynccontextmanager
+async def opened(queue: AsyncQueue, lease: float, tries: int) -> AsyncIterator[Source]:
+    """Open what carries a queue's calls to a worker: its broker, or its Redis; see `RedisSource`."""
+    beside = RedisSource(queue, lease, tries)
+    if queue.broker is None:
+        yield beside
+        return
+    from limiter.queue.rabbit import RabbitSource
+
+    async with RabbitSource(queue.broker, queue, beside, lease, tries) as source:
+        yield source
 
 
 class RedisSource:

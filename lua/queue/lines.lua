@@ -32,5 +32,6 @@ local function pop(root, level)
   local call = redis.call('LPOP', flow)
   if redis.call('EXISTS', flow) == 1 then redis.call('RPUSH', ring, tenant) end
   if call and redis.call('DECR', root .. 'waiting') <= 0 then redis.call('DEL', root .. 'waiting') end
-  return call or pop(root, level), tenant
+  if not call then return pop(root, level) end
+  return call, tenant
 end

@@ -24,29 +24,15 @@ local root, lease_ms, most_lost = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local function come_back(set, is_lost)
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', root .. set, '-inf', now, 'LIMIT', 0, 100)) do
-    redis.call('ZREM', root .. set, id)
-    local kept = redis.call('HGET', root .. 'taken', id)
-    redis.call('HDEL', root .. 'taken', id)
-    local level, tenant, call = string.match(kept or '', '^([^\n]*)\n([^\n]*)\n(.*)$')
-    if call and is_lost and redis.call('HINCRBY', root .. 'lost', id, 1) >= most_lost then
-      bury(root, id, cjson.encode({custom_id = cjson.null, response = cjson.null,
-        error = {code = 'worker_lost', message = 'Its worker was lost ' .. ARGV[2] .. ' times.'}}),
-        level, tenant, call)
-      redis.call('HDEL', root .. 'lost', id)
-    elseif call then
-      push(root, level, tenant, call, true)
-    end
-  end
-end
-come_back('leases', true)
-come_back('later', false)
+--@include queue/returns
+come_back(root, 'leases', now, most_lost)
+come_back(root, 'later', now, nil)
 
 local taken, allowed = {-1}, {}
+local passed = 1000 -- calls of cancelled jobs that are dropped in one run: others have to come in between
 for i = 6, #ARGV, 2 do allowed[ARGV[i]] = tonumber(ARGV[i + 1]) end
 local function take(level, count)
-  while count > 0 do
+  while count > 0 and passed > 0 do
     local call, tenant = pop(root, level)
     if not call then return count end
     local id = string.match(call, '^[^\n]*')
@@ -62,6 +48,7 @@ local function take(level, count)
       count = count - 1
     else
       tally(root, job, 'dropped', 1)
+      passed = passed - 1
     end
   end
   return count
@@ -78,4 +65,5 @@ for _, set in ipairs({'leases', 'later'}) do
     if taken[1] < 0 or due < taken[1] then taken[1] = due end
   end
 end
+if passed == 0 then taken[1] = 0 end -- there is more
 return taken

@@ -142,6 +142,17 @@ def test_a_cancelled_job_s_calls_are_not_made(bench):
     assert bench.queue.status(other).left == 1
 
 
+def test_a_long_job_that_is_cancelled_goes_in_parts(bench):
+    """Its calls are dropped by those who take, a thousand at once: others come in between."""
+    job = bench.queue.submit(body(f"{i}") for i in range(1_500))
+    bench.submit("x")
+    bench.queue.cancel(job)
+    assert bench.ids() == []
+    assert bench.queue.status(job).dropped == 1_000
+    assert bench.ids() == ["x"]
+    assert bench.queue.status(job).has_ended
+
+
 def test_calls_that_failed_are_kept_and_tried_again(bench):
     """Their reasons are among the results; after retry they are calls like others."""
     job = bench.submit("a", "b", tenant="t", level=3)
