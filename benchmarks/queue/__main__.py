@@ -25,8 +25,7 @@ def main() -> int:
         "urgent": partial(proofs.urgent, broker),
         "overhead": partial(proofs.overhead, broker),
     }
-    if broker == "redis":
-        known["long"] = proofs.long_queue
+    known["long"] = partial(proofs.long_queue, broker)
     if args.gsm8k:
         known["once"] = partial(proofs.once, args.gsm8k, broker)
         known["killed"] = partial(proofs.killed, args.gsm8k, broker)

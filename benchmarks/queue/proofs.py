@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import resource
 import signal
 import subprocess
 import tempfile
@@ -38,8 +39,8 @@ def _bodies(questions: Path) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def _broker(name: str) -> Iterator[str | None]:
-    """Run a broker; yield its URL, None for Redis."""
+def _broker(name: str) -> Iterator[Any]:
+    """Run a broker beside Redis; None: there is none."""
     if name == "redis":
         yield None
         return
@@ -52,7 +53,7 @@ def _broker(name: str) -> Iterator[str | None]:
         )
     with contextlib.closing(Rabbit(program)) as rabbit:
         rabbit.start()
-        yield rabbit.url
+        yield rabbit
 
 
 @contextlib.contextmanager
@@ -61,11 +62,11 @@ def _bench(config: MockConfig, name: str) -> Iterator[tuple[MockServer, Job, Que
         tempfile.TemporaryDirectory() as folder,
         redis_server() as server,
         background(config, process=True) as mock,
-        _broker(name) as broker,
-        Queue(server.url, name="bench", broker=broker) as queue,
+        _broker(name) as rabbit,
+        Queue(server.url, name="bench", broker=rabbit and rabbit.url) as queue,
     ):
-        log = f"{folder}/log"
-        yield mock, Job(server.url, mock.base_url, "bench", log, _QUOTA, {}, broker=broker), queue
+        url, log = rabbit and rabbit.url, f"{folder}/log"
+        yield mock, Job(server.url, mock.base_url, "bench", log, _QUOTA, {}, broker=url), queue
 
 
 def _check(queue: Queue, job: str, total: int) -> tuple[int, int]:
@@ -128,14 +129,14 @@ class _Durable:
 
 
 def killed(questions: Path, broker: str) -> list[Row]:
-    """The same with a worker killed -9 every five seconds, and Redis killed and restarted in the middle."""
+    """The same with a worker killed -9 every five seconds; Redis, and the broker, restarted in the middle."""
     config = MockConfig(rpm=1_200, tpm=None, latency_s=0.5)
     with (
         tempfile.TemporaryDirectory() as folder,
         background(config, process=True) as mock,
-        _broker(broker) as url,
+        _broker(broker) as rabbit,
     ):
-        store = _Durable(folder)
+        store, url = _Durable(folder), rabbit and rabbit.url
         quota = {"rpm": 1_200, "burst": 1.0}
         job = Job(
             store.url, mock.base_url, "bench", f"{folder}/log", quota, {}, lease_s=3.0, broker=url
@@ -154,6 +155,8 @@ def killed(questions: Path, broker: str) -> list[Row]:
                 store.kill()
                 time.sleep(0.5)
                 store.start()
+            if kills == 8 and rabbit:
+                rabbit.restart()
         for each in serving:
             each.end()
         with Queue(store.url, name="bench") as queue:
@@ -161,7 +164,7 @@ def killed(questions: Path, broker: str) -> list[Row]:
         told = mock.stats()
         store.kill()
     note = (
-        f"{kills} workers killed, Redis once; {results:,} results of {ids:,} ids for {len(bodies):,} calls; "
+        f"{kills} workers killed, Redis once, its broker {'once' if rabbit else 'being the same'}; {results:,} results of {ids:,} ids for {len(bodies):,} calls; "
         f"{told['accepted'] - len(bodies)} calls were made again"
     )
     wrong = abs(results - len(bodies)) + results - ids
@@ -219,30 +222,41 @@ def _body(name: str) -> dict[str, Any]:
     return {"custom_id": name, "model": "gpt-4o", "messages": [{"role": "user", "content": name}]}
 
 
-def long_queue() -> list[Row]:
-    """100,000 calls wait: what they weigh in Redis, and how fast they go in."""
-    with redis_server() as server, Queue(server.url, name="bench") as queue:
-        client = redis.Redis.from_url(server.url)
-        before = client.info("memory")["used_memory"]
+def long_queue(broker: str) -> list[Row]:
+    """100,000 calls wait: what they weigh at the broker and with a worker, and how fast they go in."""
+    with _bench(MockConfig(rpm=60, tpm=None), broker) as (_, job, queue):
+        job = replace(job, quota={"rpm": 60})
+        client = redis.Redis.from_url(job.redis_url)
+        before = _weight(client, job.broker)
         began = time.monotonic()
         queue.submit(_body(f"call-{i}") for i in range(100_000))
         took_s = time.monotonic() - began
-        each = (client.info("memory")["used_memory"] - before) / 100_000
-        line = len(client.lindex(f"{queue.root}flow:0:", 0))
+        each = (_weight(client, job.broker) - before) / 100_000
         client.close()
+        serving = Serving(job)
+        time.sleep(5)
+        worker = _resident(serving.process.pid)
+        serving.end()
+    line = len(json.dumps(_body("call-50000"))) + 60
     note = (
-        f"{each:.0f} B each, of which {line} B are the call; {100_000 / took_s:,.0f} calls/s go in"
+        f"{each:.0f} B each, of which about {line} B are the call as a Batch line; {100_000 / took_s:,.0f} "
+        f"calls/s go in; a worker that serves them has {worker / 2**20:.0f} MiB"
     )
-    return [
-        Row(
-            "100,000 calls wait: bytes beside the call's own",
-            each - line,
-            100,
-            "stay below",
-            "B",
-            note,
-        )
-    ]
+    return [Row(f"{broker}, 100,000 calls wait: bytes each", each, 1_000, "stay below", "B", note)]
+
+
+def _weight(client: redis.Redis, broker: str | None) -> int:
+    """Return the memory of what carries calls: Redis's own word, or that of RabbitMQ's processes."""
+    if broker is None:
+        return int(client.info("memory")["used_memory"])
+    found = subprocess.run(["pgrep", "-f", "beam.smp"], capture_output=True, text=True, check=True)
+    return max(_resident(int(pid)) for pid in found.stdout.split())
+
+
+def _resident(pid: int) -> int:
+    """Return the resident memory of a process in bytes, as the kernel has it."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
 
 
 def overhead(broker: str) -> list[Row]:

@@ -18,6 +18,7 @@ from limiter.errors import ConfigError
 from limiter.queue import JobStatus, Queue
 
 if TYPE_CHECKING:
+    from limiter.cli.following import Following
     from limiter.config import Config
     from limiter.core.quota import Quota
 
@@ -155,14 +156,38 @@ async def _work(serving: Serving, settings: Settings) -> int:
 
 def results(job: str, output: Path | None, queue: str, url: str | None, *, follow: bool) -> int:
     """Write a job's results; return 0 if each of its calls has one."""
-    with Queue(url, name=queue) as opened:
+    with Queue(url, name=queue) as opened, _followed(opened, job, url, follow=follow) as following:
         opened.status(job)
         with _sink(output) as write:
-            for line in opened.lines(job, follow=follow):
+            for line in opened.lines(
+                job, follow=follow, tick=following.tick if following else None
+            ):
                 write(line if line.endswith(b"\n") else line + b"\n")
+                if following:
+                    following.saw(line)
         status = opened.status(job)
     sys.stderr.write(f"{_counted(status)}\n")
     return FAILED if status.failed or status.left or status.dropped else OK
+
+
+@contextlib.contextmanager
+def _followed(
+    queue: Queue, job: str, url: str | None, *, follow: bool
+) -> Iterator[Following | None]:
+    """Show a person how far the job is; nobody, where nobody looks."""
+    if not (follow and sys.stderr.isatty()):
+        yield None
+        return
+    from rich.console import Console
+
+    from limiter.cli.following import Following
+
+    with Console(stderr=True).status(f"{job} …") as shown:
+        following = Following(
+            url, lambda: queue.status(job), lambda text: shown.update(f"{job}: {text}")
+        )
+        with contextlib.closing(following):
+            yield following
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from limiter.cli.ids import FINISHED, IdTable
+from limiter.bulk.ids import FINISHED, IdTable
 from limiter.errors import ConfigError
 
 # What `success` writes, so that millions of lines are read back without parsing their bodies.

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from limiter.api import AsyncLimiter
 from limiter.bulk import answers
+from limiter.bulk.ids import IdTable
 from limiter.bulk.settings import Settings
 from limiter.cli import flow, progress, report, results, source
 from limiter.cli.fleet import Fleet, FleetLostError
-from limiter.cli.ids import IdTable
 from limiter.cli.source import Work
 from limiter.cli.tally import Spending, Tally
 from limiter.errors import ConfigError, LimiterError

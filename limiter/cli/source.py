@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from limiter.bulk.ids import FINISHED, SEEN, IdTable
 from limiter.bulk.lines import Call, MalformedError, read_line
-from limiter.cli.ids import FINISHED, SEEN, IdTable
 from limiter.cli.tally import Tally
 from limiter.errors import ConfigError
 

@@ -182,8 +182,10 @@ class Queue(_Door):
         for line in self.lines(job, follow=follow):
             yield json.loads(line)
 
-    def lines(self, job: str, *, follow: bool = True) -> Iterator[bytes]:
-        """Yield the same, as they are written."""
+    def lines(
+        self, job: str, *, follow: bool = True, tick: Callable[[], None] | None = None
+    ) -> Iterator[bytes]:
+        """Yield the same, as they are written; `tick` is called while there is none."""
         place = 0
         while True:
             has_ended = self.status(job).has_ended
@@ -193,6 +195,8 @@ class Queue(_Door):
             if has_ended or not follow:
                 yield from (each.why for each in self.failed(job))
                 return
+            if tick is not None:
+                tick()
             time.sleep(_POLL_S / 4)
 
     def result(self, job: str, timeout: float | None = None) -> list[dict[str, Any]]:

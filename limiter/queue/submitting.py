@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from limiter.bulk.ids import SEEN, IdTable
 from limiter.bulk.lines import MalformedError, encode, read_line
 from limiter.errors import ConfigError
 from limiter.queue.layout import Queued
@@ -21,7 +22,7 @@ def calls_of(
     Raises:
         ConfigError: a line is no request, or its custom_id is that of an earlier one; says which.
     """
-    seen: set[str] = set()
+    seen = IdTable()
     number = 0
     for place, each in enumerate(given, 1):
         raw = _raw(each, place)
@@ -31,12 +32,11 @@ def calls_of(
             call = read_line(raw, place, model)
         except MalformedError as exc:
             raise ConfigError(f"Request {place} {exc}.") from exc
-        if call.custom_id in seen:
+        if seen.mark(call.custom_id, SEEN):
             raise ConfigError(
                 f"Request {place} has the custom_id {call.custom_id!r:.80} of an earlier one: results are "
                 "told apart by it."
             )
-        seen.add(call.custom_id)
         line = {"custom_id": call.custom_id, "method": "POST", "url": call.path, "body": call.body}
         yield Queued(job, number, priority, call.custom_id, encode(line))
         number += 1

@@ -11,6 +11,7 @@ import pytest
 import limiter
 from limiter.queue import AsyncQueue, Queue, ops
 from limiter.queue.ops import Want
+from limiter.queue.submitting import calls_of
 from tests.queue.conftest import ALL, body
 
 
@@ -70,16 +71,30 @@ def test_a_result_is_stored_once(bench):
 
 
 def test_a_result_that_came_late_ends_the_call_that_was_given_to_another(bench):
-    """What is done is not made again."""
-    job = bench.submit("a")
-    (first,) = bench.take()
+    """What is done is not made again, and not counted twice."""
+    job = bench.submit("a", "b")
+    (first,) = bench.take(Want(1, 1, None, {}))
     bench.lapse()
     bench.queue._do(
         ops.take_gen(Want(0, 0, None, {}), 1000, 9)
     )  # the lease has ended, nobody took it
     assert bench.finish(first)
-    assert bench.take() == []
-    assert bench.queue.status(job).ok == 1
+    assert bench.ids() == ["b"]
+    status = bench.queue.status(job)
+    assert (status.ok, status.dropped, status.left) == (1, 0, 1)
+
+
+def test_a_job_that_is_still_being_submitted_has_not_ended(bench):
+    """Though all of its calls that are there have their results; it ends when its submitter says so."""
+    fields = bench.queue._fields("", None, 0, None)
+    bench.queue._do(ops.open_gen("job_slow", fields))
+    calls = calls_of("job_slow", [body("a")], "", None)
+    bench.queue._do(ops.put_gen(calls, bench.queue._line(0, ""), 0))
+    bench.finish(*bench.take())
+    assert bench.queue.status("job_slow").state == "open"
+    assert bench.redis.pttl(f"{bench.queue.root}job:job_slow") == -1
+    bench.queue._do(ops.change_gen("job_slow", "close"))
+    assert bench.queue.status("job_slow").state == "ended"
 
 
 def test_a_call_whose_workers_are_lost_comes_back_and_dies_in_the_end(bench):
@@ -165,7 +180,7 @@ def test_calls_that_failed_are_kept_and_tried_again(bench):
         {"code": "bad", "message": "no"},
     ]
     assert bench.queue.retry(job) == 1
-    assert bench.queue.status(job).state == "closed"
+    assert (bench.queue.status(job).state, bench.queue.status(job).failed) == ("closed", 0)
     (again,) = bench.take()
     assert (again.call, again.level, again.tenant) == (second.call, 3, "t")
     bench.finish(again)
@@ -229,10 +244,10 @@ def test_a_job_that_is_not_there_is_said(bench):
 
 def test_jobs_are_listed_and_their_keys_end(bench):
     """In the order of submission; what is left of a job that ended expires, and nothing else is left."""
-    jobs = [bench.submit("a"), bench.submit("b")]
+    jobs = [bench.submit("a") for _ in range(8)]
     assert [each.job for each in bench.queue.jobs()] == jobs
     for each in bench.take():
-        bench.finish(each, ok=each.call.custom_id == "a")
+        bench.finish(each, ok=each.call.job != jobs[0])
     keys = list(bench.redis.scan_iter(match=f"{bench.queue.root}*"))
     assert keys
     assert all(bench.redis.pttl(key) > 0 for key in keys), keys
