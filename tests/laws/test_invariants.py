@@ -58,8 +58,8 @@ quotas = st.builds(
     st.one_of(st.just([]), tight),
     st.tuples(policies, policies, policies),
 )
-# More is charged in parts: 2^50 at once, in units of 1/den, of which a day's limit of one with a share of
-# a twelfth has 12 x 86,400,000,000. The rules that stand beside the engine know no such bound.
+# No more than 2^50 is charged at once, in units of 1/den, and a day's limit of one with a share of a twelfth
+# has 12 x 86,400,000,000 of them to a request. The rules that stand beside the engine know no such bound.
 MOST = 1_000
 amounts = st.lists(st.one_of(st.integers(0, 3), st.integers(0, 1200)), min_size=4, max_size=4)
 pauses = st.one_of(st.just(0), st.integers(0, 3_000_000), st.integers(0, 40_000_000))
