@@ -56,6 +56,12 @@ def submit(asked: Submission, url: str | None, found: Config) -> int:
         )  # fmt: skip
         total = queue.status(job).total
     sys.stderr.write(f"{total:,} calls wait in the queue {asked.queue!r}.\n")
+    if url is None:
+        # It is no place for work that must outlive its submitter, and looks like one.
+        sys.stderr.write(
+            "They are in the embedded server of this machine, which ends a minute after its last user, "
+            "and they with it: start a worker now, or give --url of a Redis.\n"
+        )
     sys.stdout.write(f"{job}\n")
     return OK
 

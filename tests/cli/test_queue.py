@@ -124,6 +124,19 @@ def test_what_fails_is_told_and_tried_again(desk):
         assert queue.status(job).failed == 1
 
 
+def test_the_embedded_server_is_no_place_to_keep_work(desk):
+    """It serves, and it is said how long; where a Redis is named, there is nothing to say."""
+    del desk.env["LIMITER_URL"]
+    desk.write(*desk.requests(3))
+    command = [sys.executable, "-m", "limiter", "submit", "in.jsonl", "--queue", desk.queue]
+    done = subprocess.run(command, cwd=desk.path, env=desk.env, text=True, capture_output=True,
+                          timeout=60, check=True)  # fmt: skip
+    assert "a minute after its last user" in done.stderr
+    desk.work()
+    desk.limiter("results", done.stdout.strip(), "--follow", "-o", "out.jsonl")
+    assert len(desk.results()) == 3
+
+
 def test_a_job_is_cancelled(desk):
     """Its calls are not made by anybody."""
     job = desk.submit(5)
