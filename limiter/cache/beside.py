@@ -7,10 +7,11 @@ import contextlib
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from limiter.cache.api import AsyncCache, Cache
-from limiter.cache.flights import Flight
+if TYPE_CHECKING:
+    from limiter.cache.api import AsyncCache, Cache
+    from limiter.cache.flights import Flight
 
 log = logging.getLogger("limiter")
 

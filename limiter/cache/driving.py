@@ -75,6 +75,19 @@ class _Driver:
         else:
             self._health.refused(time.monotonic(), error)
 
+    def _mind(self) -> None:
+        """See to it that flights are renewed and figures told in time."""
+        raise NotImplementedError
+
+    @contextlib.contextmanager
+    def _told(self) -> Generator[None]:
+        """Let a store that fails be nobody's error."""
+        try:
+            yield
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the call goes on without a cache
+            self._failed(exc)
+        self._mind()
+
     def _land(self, flight: Flight, state: str) -> bool:
         """End a flight; say whether the store must hear of it."""
         is_ours = flight.end(state)
@@ -201,14 +214,6 @@ class SyncDriver(_Driver):
         with self._told():
             self.store.leave(key, id_, "left", self._lease_ms)
 
-    @contextlib.contextmanager
-    def _told(self) -> Generator[None]:
-        try:
-            yield
-        except Exception as exc:  # noqa: BLE001 - as in `look`
-            self._failed(exc)
-        self._mind()
-
     def _mind(self) -> None:
         if (pause_s := self._pause_s()) is not None:
             self._keeper.mind(now_us() + int(pause_s * 1e6))
@@ -327,14 +332,6 @@ class AsyncDriver(_Driver):
         task = self.loop.create_task(quietly())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    @contextlib.contextmanager
-    def _told(self) -> Generator[None]:
-        try:
-            yield
-        except Exception as exc:  # noqa: BLE001 - as in `look`
-            self._failed(exc)
-        self._mind()
 
     def _mind(self) -> None:
         pause_s = self._pause_s()

@@ -69,12 +69,8 @@ def _keys(key: str) -> list[str]:
     return [layout.answer(key), layout.flight(key)]
 
 
-def _figures(reply: Any) -> dict[str, int]:
-    found = checked(reply)
-    pairs = (
-        found.items() if isinstance(found, Mapping) else zip(found[::2], found[1::2], strict=True)
-    )
-    return {_text(name): int(n) for name, n in pairs}
+def _figures(found: list[Any]) -> dict[str, int]:
+    return {_text(name): int(n) for name, n in zip(found[::2], found[1::2], strict=True)}
 
 
 def _text(data: Any) -> str:

@@ -8,14 +8,15 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from limiter.cache import Cache, CacheStats, Stored
-from limiter.cache.api import is_of
 from limiter.cli.typed import AsJson
 from limiter.errors import ConfigError
+
+if TYPE_CHECKING:
+    from limiter.cache import CacheStats, Stored
 
 app = typer.Typer(
     name="cache",
@@ -33,6 +34,8 @@ Namespace = Annotated[str | None, typer.Option(help="Only whose: as `limiter cac
 @app.command()
 def stats(url: Url = None, as_json: AsJson = False) -> None:
     """Show how often it had the answer, and what that saved."""
+    from limiter.cache import Cache
+
     with Cache(url) as cache:
         told, (answers, size) = cache.stats(), cache.size()
     if as_json:
@@ -73,6 +76,8 @@ def clear(
     figures: Annotated[bool, typer.Option("--stats", help="The counts, too.")] = False,
 ) -> None:
     """Delete all answers, or those of a namespace."""
+    from limiter.cache import Cache
+
     with Cache(url) as cache:
         number = cache.clear(namespace)
         if figures:
@@ -91,6 +96,9 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """List the answers, or show one of them whole."""
+    from limiter.cache import Cache
+    from limiter.cache.api import is_of
+
     with Cache(url) as cache:
         found = []
         for name in cache.keys():  # noqa: SIM118 - it is no mapping

@@ -230,9 +230,7 @@ def jobs_gen() -> Steps[list[JobStatus]]:
 
 
 def _status(job: str, found: Any) -> JobStatus | None:
-    pairs = (
-        found.items() if isinstance(found, Mapping) else zip(found[::2], found[1::2], strict=True)
-    )
+    pairs = zip(found[::2], found[1::2], strict=True)
     told = {name.decode(): value.decode("utf-8", "replace") for name, value in pairs}
     if "state" not in told:
         return None
@@ -259,9 +257,7 @@ def results_gen(job: str, start: int) -> Steps[list[bytes]]:
 def failed_gen(job: str) -> Steps[list[Failed]]:
     """List the calls of a job that failed for good."""
     found = yield Ask("HGETALL", f"dead:{job}")
-    pairs = (
-        found.items() if isinstance(found, Mapping) else zip(found[::2], found[1::2], strict=True)
-    )
+    pairs = zip(found[::2], found[1::2], strict=True)
     failed = []
     for number, kept in pairs:
         why, _level, _tenant, call = kept.split(b"\n", 3)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -40,13 +40,15 @@ def _is_unknown(reply: Any) -> bool:
 
 
 def checked(reply: Any) -> Any:
-    """Return a reply.
+    """Return a reply; a hash as names and values in turn, as RESP2 has it, whatever the protocol.
 
     Raises:
         StoreError: it is an error of the server's.
     """
     if isinstance(reply, Exception):
         raise translated(reply) from reply
+    if isinstance(reply, Mapping):
+        return [part for pair in reply.items() for part in pair]
     return reply
 
 

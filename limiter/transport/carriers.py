@@ -7,12 +7,11 @@ What is next is decided in `flow`. Transports exist four times (sync and asyncio
 from __future__ import annotations
 
 import asyncio
-import logging
-import threading
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from limiter.cache.beside import Beside, in_thread
 from limiter.errors import LimiterError
 from limiter.providers import Outcome
 from limiter.transport import raised, recording, streams
@@ -43,8 +42,6 @@ if TYPE_CHECKING:
     from limiter.transport.attempt import Attempt
     from limiter.transport.recording import Recorder
     from limiter.transport.rules import Rules
-
-log = logging.getLogger("limiter")
 
 
 class Made(NamedTuple):
@@ -136,9 +133,7 @@ class SyncTransport(Limited):
             case Serve(found):
                 return self._serve(found)
             case Refresh(flight, attempt):
-                work = (flight, attempt, request)
-                threading.Thread(target=self._refresh, args=work, daemon=True).start()
-                return None
+                return in_thread(lambda: self._refresh(flight, attempt, request))
             case Leave(flight):
                 return self.cache.leave(flight)
 
@@ -149,15 +144,12 @@ class SyncTransport(Limited):
         return self.rules.cache.as_sync()
 
     def _refresh(self, flight: Flight, attempt: Attempt | None, request: Http) -> None:
-        """Get an answer anew that was served when it was stale; nobody waits for it."""
+        """Get an answer anew that was served when it was stale."""
+        response = self._carry(recorded_gen(self.rules, attempt, request, flight), request)
         try:
-            response = self._carry(recorded_gen(self.rules, attempt, request, flight), request)
-            try:
-                response.read()
-            finally:
-                response.close()
-        except Exception as exc:  # noqa: BLE001 - the caller has an answer, and the next one tries
-            log.info("A stale answer could not be got anew: %s", exc)
+            response.read()
+        finally:
+            response.close()
 
     def _record(self, response: Http, recorder: Recorder | None) -> Http:
         if recorder is not None:
@@ -200,7 +192,7 @@ class AsyncTransport(Limited):
 
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
-        self._refreshing: set[asyncio.Task[None]] = set()
+        self._beside = Beside()
 
     async def handle_async_request(self, request: Http) -> Http:
         """Send a request when the quota allows it, unless the cache has its answer."""
@@ -251,10 +243,7 @@ class AsyncTransport(Limited):
             case Serve(found):
                 return self._serve(found)
             case Refresh(flight, attempt):
-                work = asyncio.create_task(self._refresh(flight, attempt, request))
-                self._refreshing.add(work)
-                work.add_done_callback(self._refreshing.discard)
-                return None
+                return self._beside.start(self._refresh(flight, attempt, request))
             case Leave(flight):
                 return await self.cache.leave(flight)
 
@@ -265,16 +254,13 @@ class AsyncTransport(Limited):
         return self.rules.cache.as_async()
 
     async def _refresh(self, flight: Flight, attempt: Attempt | None, request: Http) -> None:
-        """Get an answer anew that was served when it was stale; nobody waits for it."""
+        """Get an answer anew that was served when it was stale."""
+        steps = recorded_gen(self.rules, attempt, request, flight)
+        response = await self._carry(steps, request)
         try:
-            steps = recorded_gen(self.rules, attempt, request, flight)
-            response = await self._carry(steps, request)
-            try:
-                await response.aread()
-            finally:
-                await response.aclose()
-        except Exception as exc:  # noqa: BLE001 - the caller has an answer, and the next one tries
-            log.info("A stale answer could not be got anew: %s", exc)
+            await response.aread()
+        finally:
+            await response.aclose()
 
     async def _record(self, response: Http, recorder: Recorder | None) -> Http:
         if recorder is not None:
