@@ -7,7 +7,7 @@ import contextlib
 import json
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
@@ -16,6 +16,7 @@ from limiter.api import AsyncLimiter, Limiter
 from limiter.bulk.settings import Settings
 from limiter.errors import ConfigError
 from limiter.queue import JobStatus, Queue
+from limiter.queue.levels import level_of
 
 if TYPE_CHECKING:
     from limiter.cli.following import Following
@@ -46,7 +47,7 @@ def submit(asked: Submission, url: str | None, found: Config) -> int:
         ConfigError: the file cannot be read, a line is no request, or nobody declares the priority.
         QueueFull: there was no room in time.
     """
-    level = _level(asked.priority, quotas(found, url, required=False)) if asked.priority else 0
+    level = level_of(asked.priority, found.quotas.values()) if found.quotas else None
     options: dict[str, Any] = {"name": asked.queue, "most": asked.most, "keep": asked.keep_s,
                                "broker": asked.broker}  # fmt: skip
     with Queue(url, **options) as queue, _opened(asked.source) as lines:
@@ -80,19 +81,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         ) from exc
 
 
-def _level(priority: str, known: Mapping[str, Quota]) -> int:
-    policies = [each.policy(priority) for each in known.values()]
-    levels = [policy.level for policy in policies if policy]
-    if known and not levels and priority != "default":
-        declared = sorted({policy.name for each in known.values() for policy in each.priorities})
-        raise ConfigError(
-            f"No quota declares the priority {priority!r:.60}; declared: "
-            f"{', '.join(declared) or 'none'}. Add it to the quota in limiter.toml."
-        )
-    return max(levels, default=0)
-
-
-def quotas(found: Config, url: str | None, *, required: bool = True) -> dict[str, Quota]:
+def quotas(found: Config, url: str | None) -> dict[str, Quota]:
     """Return the quotas of a `limiter.toml`, else those that the store knows.
 
     Raises:
@@ -102,7 +91,7 @@ def quotas(found: Config, url: str | None, *, required: bool = True) -> dict[str
     if not known:
         with Limiter(url) as limiter:
             known = {each.quota.name: each.quota for each in limiter.declarations()}
-    if required and not known:
+    if not known:
         raise ConfigError(
             "No quota is declared: write a limiter.toml with [quotas.NAME], give --quota FILE, or declare "
             "them in the store."

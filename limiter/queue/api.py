@@ -11,9 +11,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from limiter.api import AsyncLimiter, Limiter
 from limiter.core.priority import check_tenant
 from limiter.errors import ConfigError, WaitTimeout
 from limiter.queue import brokers, layout, ops
+from limiter.queue.levels import level_of
 from limiter.queue.ops import Ask, Carry, Failed, JobStatus, Line, Pause, Run, Scan
 from limiter.queue.submitting import Given, calls_of
 from limiter.shells import connect, opening
@@ -126,7 +128,7 @@ class Queue(_Door):
         requests: Iterable[Given],
         *,
         priority: str | None = None,
-        level: int = 0,
+        level: int | None = None,
         tenant: str | None = None,
         model: str | None = None,
         name: str = "",
@@ -141,7 +143,8 @@ class Queue(_Door):
         Args:
             requests: bodies, Batch lines, or lines as bytes or text.
             priority: under which the calls are made; one that the quota declares.
-            level: of that priority: calls of a higher one are taken first.
+            level: of that priority: calls of a higher one are taken first. None: as the quotas of the store
+                declare it.
             tenant: on whose behalf.
             model: for bodies that name none.
             name: the caller's word for the job, as `limiter jobs` shows it.
@@ -152,6 +155,7 @@ class Queue(_Door):
             ConfigError: a request is wrong.
             QueueFull: there was no room in time.
         """
+        level = self._level(priority) if level is None else level
         job = job or ops.new_job()
         self._do(ops.open_gen(job, self._fields(name, priority, level, tenant)))
         try:
@@ -163,6 +167,12 @@ class Queue(_Door):
             raise
         self._do(ops.change_gen(job, "close"))
         return job
+
+    def _level(self, priority: str | None) -> int:
+        if priority is None:
+            return 0
+        with Limiter(self._url) as limiter:
+            return level_of(priority, (each.quota for each in limiter.declarations()))
 
     def status(self, job: str) -> JobStatus:
         """Look at a job; one round trip."""
@@ -301,7 +311,7 @@ class AsyncQueue(_Door):
         requests: Iterable[Given],
         *,
         priority: str | None = None,
-        level: int = 0,
+        level: int | None = None,
         tenant: str | None = None,
         model: str | None = None,
         name: str = "",
@@ -309,6 +319,7 @@ class AsyncQueue(_Door):
         timeout: float | None = None,
     ) -> str:
         """Put calls into the queue; return the id of their job; see `Queue.submit`."""
+        level = await self._level(priority) if level is None else level
         job = job or ops.new_job()
         await self.do(ops.open_gen(job, self._fields(name, priority, level, tenant)))
         try:
@@ -320,6 +331,12 @@ class AsyncQueue(_Door):
             raise
         await self.do(ops.change_gen(job, "close"))
         return job
+
+    async def _level(self, priority: str | None) -> int:
+        if priority is None:
+            return 0
+        async with AsyncLimiter(self._url) as limiter:
+            return level_of(priority, (each.quota for each in await limiter.declarations()))
 
     async def status(self, job: str) -> JobStatus:
         """Look at a job; one round trip."""

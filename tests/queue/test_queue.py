@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import limiter
+from limiter import ConfigError, Limiter, Priority, Quota
 from limiter.queue import AsyncQueue, Queue, ops
 from limiter.queue.ops import Want
 from limiter.queue.submitting import calls_of
@@ -44,6 +45,24 @@ def test_higher_levels_go_first_and_tenants_in_turn(bench):
     bench.submit("l1", level=-5)
     assert bench.ids(Want(3, 1000, None, {})) == ["h1", "h2", "a1"]
     assert bench.ids() == ["b1", "a2", "b2", "a3", "l1"]
+
+
+def test_a_priority_says_the_level(any_url, bench):
+    """As the quotas of the store declare it, for both kinds of queue; one that nobody declares is an error."""
+    name = bench.queue.name
+    with Limiter(any_url) as limiter:
+        limiter.set_quota(Quota(name, rpm=5, priorities=[Priority(f"p{name[2:]}", level=7)]))
+    bench.submit("low")
+    bench.submit("high", priority=f"p{name[2:]}")
+
+    async def later():
+        async with AsyncQueue(any_url, name=name) as queue:
+            await queue.submit([body("higher")], priority=f"p{name[2:]}")
+
+    asyncio.run(later())
+    assert bench.ids() == ["high", "higher", "low"]
+    with pytest.raises(ConfigError, match="No quota declares the priority 'hihg'"):
+        bench.submit("x", priority="hihg")
 
 
 def test_a_worker_takes_no_more_of_a_level_than_it_wants(bench):
