@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from limiter import AsyncLimiter, Limiter, Quota
+from limiter.cache import Cache
 from tests import servers
 
 THREADS = ThreadPoolExecutor(400)
@@ -117,3 +118,9 @@ async def faces(kind: str, url: str) -> AsyncIterator[Make]:
     finally:
         for face in made:
             await face.close()
+
+
+@pytest.fixture
+def cache():
+    """A cache of its own, in this process."""
+    return Cache(f"memory://{uuid.uuid4()}")

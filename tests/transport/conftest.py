@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from limiter.cache import Cache
 from limiter.mock import MockConfig, MockServer, background
 from tests.transport.callers import Caller
 from tests.transport.scripted import Answer, Scripted
@@ -52,3 +53,21 @@ def scripted() -> Iterator[Callable[..., Scripted]]:
             return server
 
         yield start
+
+
+@pytest.fixture
+def cache(caller):
+    """A cache of its own, in this process."""
+    made = Cache(f"memory://{uuid.uuid4()}")
+    yield made
+    caller.run(made.as_async().aclose()) if caller.is_async else made.close()
+
+
+@pytest.fixture
+def real(caller, url):
+    """A cache on a real server, with answers of its own."""
+    made = Cache(url, namespace=uuid.uuid4().hex, lease=3600)  # nothing is mended by its end
+    yield made
+    if caller.is_async:
+        caller.run(made.as_async().aclose())
+    made.close()
